@@ -1,0 +1,155 @@
+"""What a network driver is: the contract that built-in and third-party drivers keep.
+
+It follows libnetwork's remote driver protocol method for method, so that a driver
+of ours can be served to a real engine with no code of its own.
+
+Register a driver with an entry point in the group ``cnm.drivers`` whose value is a
+factory: a callable that takes a :class:`DriverContext` and returns the driver. The
+built-in drivers register the same way.
+
+Rules for every method: idempotent (a repeated call finds its work done and
+succeeds); a call that fails half-way undoes what it did; deleting what is gone
+succeeds, with the namespace, the parent link or the table gone too. Calls on
+different networks come in parallel; the core serialises those on one network's
+definition and on one sandbox. Bad options are refused with ``InvalidParameter``
+before anything is touched; the kernel's refusals come out as ``KernelError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from cnm.types import (
+    EndpointID,
+    EndpointInterface,
+    JoinInfo,
+    NetworkID,
+    NetworkSpec,
+    Peer,
+    PortBinding,
+    SandboxKey,
+    Scope,
+)
+
+ENTRY_POINT_GROUP = "cnm.drivers"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a driver says of itself. ``scope``: where its networks are known."""
+
+    scope: Scope = Scope.LOCAL
+    connectivity_scope: Scope = Scope.LOCAL
+    instances: int | None = None  # 1 for host and null: a second network is refused
+    attachable: bool = True  # False for host and null: nothing is connected afterwards
+    addressed: bool = True  # False for host and null: networks have no pools
+
+
+@runtime_checkable
+class NetworkDriver(Protocol):
+    """The seven calls every driver has, and its two facts."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capability(self) -> Capability: ...
+
+    def create_network(self, network: NetworkSpec) -> None:
+        """Make the network's kernel objects.
+
+        :raises InvalidParameter: an option is unknown or malformed (named).
+        :raises Forbidden: it conflicts with another network (named).
+        :raises KernelError: the kernel refused; nothing is left behind.
+        """
+
+    def delete_network(self, network_id: NetworkID) -> None:
+        """Remove them. An unknown network is success."""
+
+    def create_endpoint(
+        self,
+        network_id: NetworkID,
+        endpoint_id: EndpointID,
+        interface: EndpointInterface,
+        options: Mapping[str, Any],
+    ) -> EndpointInterface:
+        """Check an endpoint and choose what is open in ``interface`` (normally the MAC).
+
+        Returns the interface complete. No kernel object is needed yet.
+        """
+
+    def delete_endpoint(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
+        """Remove what is left of the endpoint. Unknown ids are success."""
+
+    def endpoint_oper_info(
+        self, network_id: NetworkID, endpoint_id: EndpointID
+    ) -> Mapping[str, Any]:
+        """Facts for inspect, such as the real port bindings."""
+
+    def join(
+        self,
+        network_id: NetworkID,
+        endpoint_id: EndpointID,
+        sandbox_key: SandboxKey | None,
+        interface_name: str,
+        options: Mapping[str, Any],
+    ) -> JoinInfo:
+        """Make the endpoint's link.
+
+        With a ``sandbox_key`` (path of the namespace) the link is made inside it
+        under ``interface_name``, down, and ``placed`` is true. Without (an engine
+        calls us as a plugin) it waits in the host's namespace for the engine to move.
+        """
+
+    def leave(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
+        """Remove the link from the sandbox. Already gone is success."""
+
+
+@runtime_checkable
+class NetworkChecker(Protocol):
+    """Optional: a driver that can refuse a network before anything is written or leased.
+
+    Drivers that do not have it refuse in ``create_network``.
+    """
+
+    def check_network(self, network: NetworkSpec) -> None:
+        """As ``create_network``, but only looks. Pools may still be empty.
+
+        :raises InvalidParameter: an option is unknown or malformed (named).
+        :raises Forbidden: it conflicts with another network (named).
+        """
+
+    def skip_gateway(self, network: NetworkSpec) -> tuple[bool, bool]:
+        """Whether to take no gateway address out of the pools (IPv4, IPv6): GwAllocCheck."""
+
+
+@runtime_checkable
+class ExternalConnectivity(Protocol):
+    """Optional: can publish ports."""
+
+    def program_external_connectivity(
+        self, network_id: NetworkID, endpoint_id: EndpointID, ports: Sequence[PortBinding]
+    ) -> Sequence[PortBinding]: ...
+
+    def revoke_external_connectivity(
+        self, network_id: NetworkID, endpoint_id: EndpointID
+    ) -> None: ...
+
+
+@runtime_checkable
+class PeerListener(Protocol):
+    """Optional: programs remote endpoints."""
+
+    def peer_added(self, network_id: NetworkID, peer: Peer) -> None: ...
+
+    def peer_removed(self, network_id: NetworkID, peer: Peer) -> None: ...
+
+
+@runtime_checkable
+class Diagnostic(Protocol):
+    """Optional: what ``net doctor`` asks a driver."""
+
+    def diagnose(self) -> Sequence[tuple[str, bool, str]]:
+        """(feature, works here, detail) for each kernel feature that the driver needs."""

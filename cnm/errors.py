@@ -1,0 +1,96 @@
+"""The error tree.
+
+Every error that leaves a module of ours is one of these, raised ``from`` its
+cause. Callers match on the type (and ``errno``), never on text. The text is one
+line: what was being done, to what, what is wrong and, where it helps, what to do.
+
+::
+
+    CNMError                      500
+    ├── InvalidParameter          400  the request itself is wrong
+    ├── Forbidden                 403  well formed, but the rules do not allow it
+    ├── NotFound                  404
+    ├── Conflict                  409  it clashes with what exists
+    ├── NotImplementedByDriver    501
+    ├── Unavailable               503  try again later, or something else must run first
+    │   └── SandboxGone           503  the namespace of a sandbox is no more
+    ├── StoreError                500  the database is damaged, newer, locked or full
+    └── KernelError               500  the kernel refused; carries ``errno``
+    TeardownError                 500  an ExceptionGroup: all that failed in a tear-down
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+
+class CNMError(Exception):
+    """Any failure that this system reports. ``http_status`` is the Engine API's."""
+
+    http_status = 500
+
+
+class InvalidParameter(CNMError):
+    """The request is malformed or contradicts itself."""
+
+    http_status = 400
+
+
+class Forbidden(CNMError):
+    """The request is understood and not allowed."""
+
+    http_status = 403
+
+
+class NotFound(CNMError):
+    """No such network, container, driver, …"""
+
+    http_status = 404
+
+
+class Conflict(CNMError):
+    """The name or object exists already."""
+
+    http_status = 409
+
+
+class NotImplementedByDriver(CNMError):
+    """The driver has no such ability."""
+
+    http_status = 501
+
+
+class Unavailable(CNMError):
+    """Cannot be done now."""
+
+    http_status = 503
+
+
+class SandboxGone(Unavailable):
+    """The network namespace no longer exists, or another one has its path."""
+
+
+class StoreError(CNMError):
+    """The database cannot be used; nothing was changed."""
+
+
+class KernelError(CNMError):
+    """The kernel refused. ``errno`` is the number that it gave."""
+
+    def __init__(self, errno: int, what: str, detail: str = "") -> None:
+        reason = detail or os.strerror(errno)
+        super().__init__(f"{what}: {reason}")
+        self.errno = errno
+
+
+class TeardownError(ExceptionGroup[Exception]):
+    """Everything that failed while taking something down; the rest was done."""
+
+    http_status = 500
+
+    def __str__(self) -> str:
+        return f"{self.message}: " + "; ".join(str(error) for error in self.exceptions)
+
+    def derive(self, excs: Sequence[Exception], /) -> TeardownError:
+        return TeardownError(self.message, excs)

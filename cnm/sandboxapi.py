@@ -1,0 +1,100 @@
+"""What the core asks of a container's network stack."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from cnm.types import (
+    EndpointInterface,
+    IPAddress,
+    JoinInfo,
+    NamespaceIdentity,
+    Repair,
+    SandboxKey,
+    SandboxRecord,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """Where a sandbox sends what no other route takes."""
+
+    interface_name: str
+    gateway: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedInterface:
+    """An interface as it should be inside a sandbox."""
+
+    join: JoinInfo
+    interface: EndpointInterface
+
+
+class Sandbox(Protocol):
+    """One network namespace, opened for one operation; a context manager that closes it.
+
+    Only what we made is ever touched: links that we placed, routes with our protocol
+    number. A foreign default route in an adopted namespace stays.
+    """
+
+    @property
+    def key(self) -> SandboxKey: ...
+
+    def interface_names(self) -> Collection[str]:
+        """Names in use, foreign ones too."""
+
+    def add_interface(self, join: JoinInfo, interface: EndpointInterface) -> str:
+        """Configure (move first, if not placed) an interface and announce it; its final name.
+
+        IPv6 is switched off and ``accept_ra`` set to 0 before the link comes up.
+        """
+
+    def remove_interface(self, name: str) -> None:
+        """For links that were moved in: take it out again. Already gone is success."""
+
+    def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
+        """Make these the default routes of ours; ``None`` removes ours of that family."""
+
+    def repair(
+        self,
+        interfaces: Sequence[PlacedInterface],
+        v4: DefaultRoute | None,
+        v6: DefaultRoute | None,
+    ) -> Sequence[Repair]:
+        """Bring addresses, routes and link states to what they should be, changing only the rest.
+
+        Interfaces that are missing altogether are the driver's to make again, before this.
+        """
+
+    def destroy(self) -> None:
+        """Give an adopted namespace back as it was (loopback), delete one of our own."""
+
+    def __enter__(self) -> Sandbox: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class SandboxProvider(Protocol):
+    """Finds and opens sandboxes."""
+
+    def identify(self, key: SandboxKey) -> tuple[NamespaceIdentity, bool]:
+        """Identity of the namespace at a path, and whether its loopback is up.
+
+        :raises InvalidParameter: the path is no network namespace.
+        :raises NotFound: nothing is there.
+        """
+
+    def host_identity(self) -> str:
+        """Changes when the host (or lab host) was booted anew: boot id and own namespace's cookie."""
+
+    def open(self, record: SandboxRecord) -> Sandbox:
+        """:raises SandboxGone: the namespace is gone, or another one is at its path."""

@@ -1,0 +1,286 @@
+"""The values that everything else speaks in: ids, addresses, specs, records. No I/O.
+
+Frozen dataclasses with ``ipaddress`` values, from the edge inwards. A *spec* is
+what a driver is told; a *record* is what the store keeps (and holds intent as
+well as fact: see :class:`Phase`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import NewType
+
+NetworkID = NewType("NetworkID", str)  # 64 hex digits
+EndpointID = NewType("EndpointID", str)  # 64 hex digits
+SandboxID = NewType("SandboxID", str)  # 64 hex digits: the container's id
+SandboxKey = NewType("SandboxKey", str)  # path of the network namespace
+PoolID = NewType("PoolID", str)  # opaque, the IPAM driver's
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+IPInterface = IPv4Interface | IPv6Interface
+
+
+class Scope(enum.StrEnum):
+    """How far a network (or what a driver connects) reaches."""
+
+    LOCAL = "local"
+    GLOBAL = "global"
+    SWARM = "swarm"
+
+
+class Phase(enum.StrEnum):
+    """Where a record stands between intent and fact.
+
+    ``CREATING`` and ``DELETING`` are written before the kernel is touched; a
+    daemon that finds one at its start finishes the deletion or undoes the creation.
+    """
+
+    CREATING = "creating"
+    ACTIVE = "active"
+    DELETING = "deleting"
+    RESERVED = "reserved"  # endpoints only: wish and static addresses of a stopped sandbox
+
+
+class SandboxStatus(enum.StrEnum):
+    """Whether a sandbox's namespace is there."""
+
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class IpamConfig:
+    """One ``--subnet`` and its company, as the user asked for it (chosen values filled in)."""
+
+    subnet: IPNetwork | None = None
+    ip_range: IPNetwork | None = None
+    gateway: IPAddress | None = None
+    aux_addresses: Mapping[str, IPAddress] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IpamPool:
+    """One pool that a network holds, with its reserved addresses."""
+
+    pool_id: PoolID
+    address_space: str
+    pool: IPNetwork
+    gateway: IPInterface | None = None
+    aux_addresses: Mapping[str, IPInterface] = field(default_factory=dict)
+    ip_range: IPNetwork | None = None
+    gateway_leased: bool = False  # the gateway was requested from IPAM and must be released
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """What a driver is told about a network: the remote protocol's CreateNetwork."""
+
+    id: NetworkID
+    name: str
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    internal: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    ipv4: tuple[IpamPool, ...] = ()
+    ipv6: tuple[IpamPool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network as the store keeps it."""
+
+    id: NetworkID
+    name: str
+    driver: str
+    phase: Phase
+    created_ns: int  # nanoseconds since the epoch
+    scope: Scope = Scope.LOCAL
+    enable_ipv4: bool = True
+    enable_ipv6: bool = False
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    predefined: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] | None = None
+    ipam_config: tuple[IpamConfig, ...] = ()
+    user_subnets: bool = False  # the user chose the subnet, so --ip may be used
+    ipv4: tuple[IpamPool, ...] = ()
+    ipv6: tuple[IpamPool, ...] = ()
+
+    def spec(self) -> NetworkSpec:
+        """The part that drivers see."""
+        return NetworkSpec(
+            self.id,
+            self.name,
+            self.enable_ipv4,
+            self.enable_ipv6,
+            self.internal,
+            self.options,
+            self.ipv4,
+            self.ipv6,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointInterface:
+    """Addresses and MAC of an endpoint. ``None``: not chosen yet, or the family is off."""
+
+    address: IPv4Interface | None = None
+    address_ipv6: IPv6Interface | None = None
+    mac: str | None = None  # aa:bb:cc:dd:ee:ff, lower case
+    link_local: tuple[IPInterface, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StaticRoute:
+    """A route pushed into the sandbox; without ``next_hop`` it is on-link."""
+
+    destination: IPNetwork
+    next_hop: IPAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JoinInfo:
+    """What a driver answers to ``join``.
+
+    ``placed``: the link is already inside the sandbox under ``interface_name``,
+    down and without addresses. Else ``source_name`` is a link in the host's
+    namespace that the sandbox must move and rename.
+    """
+
+    interface_name: str
+    source_name: str = ""
+    placed: bool = False
+    gateway: IPv4Address | None = None
+    gateway_ipv6: IPv6Address | None = None
+    static_routes: tuple[StaticRoute, ...] = ()
+    disable_gateway_service: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PortBinding:
+    """One published port. Ports are numbers, 0 means "any"."""
+
+    protocol: str  # tcp, udp, sctp
+    container_port: int
+    host_ip: IPAddress | None = None
+    host_port: int = 0
+    host_port_end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A remote endpoint of a global network."""
+
+    endpoint_id: EndpointID
+    interface: EndpointInterface
+    vtep: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRequest:
+    """What the user asked of an endpoint; shown again by inspect and used again on restart."""
+
+    ipv4: IPv4Address | None = None
+    ipv6: IPv6Address | None = None
+    link_local: tuple[IPAddress, ...] = ()
+    mac: str | None = None
+    aliases: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    driver_opts: Mapping[str, str] = field(default_factory=dict)
+    gw_priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint as the store keeps it."""
+
+    id: EndpointID
+    network_id: NetworkID
+    sandbox_id: SandboxID
+    phase: Phase
+    created_ns: int
+    request: EndpointRequest = field(default_factory=EndpointRequest)
+    interface: EndpointInterface = field(default_factory=EndpointInterface)
+    interface_name: str = ""
+    join: JoinInfo | None = None
+    ports: tuple[PortBinding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceIdentity:
+    """Tells a namespace from a later one at the same path.
+
+    ``cookie`` is the kernel's SO_NETNS_COOKIE: never used twice while it runs
+    (inode numbers of namespaces are).
+    """
+
+    cookie: int
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxRecord:
+    """A container's network stack as the store keeps it."""
+
+    id: SandboxID
+    name: str
+    key: SandboxKey
+    identity: NamespaceIdentity
+    status: SandboxStatus
+    created_ns: int
+    adopted: bool = True  # the namespace is the user's: given back, never deleted
+    pid: int = 0  # adopted by --pid
+    loopback_was_up: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+Record = Network | Endpoint | SandboxRecord
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """What a driver needs to put an endpoint back: see ``Repairable.restore``."""
+
+    endpoint_id: EndpointID
+    interface: EndpointInterface
+    sandbox_key: SandboxKey | None  # None: the namespace is gone, only the host's side counts
+    interface_name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedObject:
+    """A kernel object that carries our mark."""
+
+    kind: str  # link, table, namespace, …
+    name: str
+    network_id: NetworkID | None = None
+    endpoint_id: EndpointID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that was put right: logged, and shown by ``net doctor``."""
+
+    kind: str  # link, address, route, table, lease, record, …
+    name: str
+    action: str  # what was done, in words: "created again", "removed: no network owns it"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.action}"

@@ -18,9 +18,10 @@ before anything is touched; the kernel's refusals come out as ``KernelError``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from cnm.hostapi import HostSettings
 from cnm.types import (
     EndpointID,
     EndpointInterface,
@@ -34,6 +35,18 @@ from cnm.types import (
 )
 
 ENTRY_POINT_GROUP = "cnm.drivers"
+
+
+@dataclass(frozen=True, slots=True)
+class DriverContext:
+    """What a driver's factory is given.
+
+    ``settings``: the host's sysctls, shared with all drivers. ``options``: defaults
+    for every network of this driver (daemon.json's ``default-network-opts``).
+    """
+
+    settings: HostSettings
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,5 +92,5 @@ class TeardownError(ExceptionGroup[Exception]):
     def __str__(self) -> str:
         return f"{self.message}: " + "; ".join(str(error) for error in self.exceptions)
 
-    def derive(self, excs: Sequence[Exception], /) -> TeardownError:
+    def derive(self, excs: Sequence[Exception], /) -> TeardownError:  # type: ignore[override]
         return TeardownError(self.message, excs)

@@ -138,6 +138,27 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """What the user asks of ``net create``. ``None``: not said."""
+
+    name: str
+    driver: str = ""
+    scope: str = ""
+    enable_ipv4: bool | None = None
+    enable_ipv6: bool | None = None
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] | None = None
+    ipam_config: tuple[IpamConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointInterface:
     """Addresses and MAC of an endpoint. ``None``: not chosen yet, or the family is off."""
 

@@ -1,0 +1,1 @@
+"""The commands: standard library only, one module a noun."""

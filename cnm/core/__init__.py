@@ -1,0 +1,1 @@
+"""The CNM verbs. No kernel, no wire format, no driver's name."""

@@ -1,0 +1,90 @@
+"""Well-known option keys and their parsers: each key stands here once.
+
+Keys are Docker's (``com.docker.network.*``), so that what users have works as it is.
+"""
+
+from __future__ import annotations
+
+from cnm.errors import InvalidParameter
+
+PREFIX = "com.docker.network"
+
+# wire keys of the driver protocol
+GENERIC = f"{PREFIX}.generic"
+ENABLE_IPV4 = f"{PREFIX}.enable_ipv4"
+ENABLE_IPV6 = f"{PREFIX}.enable_ipv6"
+INTERNAL = f"{PREFIX}.internal"
+
+# any driver
+MTU = f"{PREFIX}.driver.mtu"
+HOST_IPV4 = f"{PREFIX}.host_ipv4"
+HOST_IPV6 = f"{PREFIX}.host_ipv6"
+CONTAINER_IFACE_PREFIX = f"{PREFIX}.container_iface_prefix"
+ADVERTISE_NMSGS = f"{PREFIX}.advertise_addr_nmsgs"
+ADVERTISE_INTERVAL_MS = f"{PREFIX}.advertise_addr_ms"
+
+# endpoints
+ENDPOINT_IFNAME = f"{PREFIX}.endpoint.ifname"
+ENDPOINT_SYSCTLS = f"{PREFIX}.endpoint.sysctls"
+ENDPOINT_MAC = f"{PREFIX}.endpoint.macaddress"
+ENDPOINT_EXPOSED_PORTS = f"{PREFIX}.endpoint.exposedports"
+ENDPOINT_DNS_SERVERS = f"{PREFIX}.endpoint.dnsservers"
+PORT_MAP = f"{PREFIX}.portmap"
+
+# bridge driver
+BRIDGE_NAME = f"{PREFIX}.bridge.name"
+BRIDGE_DEFAULT = f"{PREFIX}.bridge.default_bridge"
+BRIDGE_ICC = f"{PREFIX}.bridge.enable_icc"
+BRIDGE_MASQUERADE = f"{PREFIX}.bridge.enable_ip_masquerade"
+BRIDGE_HOST_BINDING_IPV4 = f"{PREFIX}.bridge.host_binding_ipv4"
+BRIDGE_INHIBIT_IPV4 = f"{PREFIX}.bridge.inhibit_ipv4"
+BRIDGE_GATEWAY_MODE_IPV4 = f"{PREFIX}.bridge.gateway_mode_ipv4"
+BRIDGE_GATEWAY_MODE_IPV6 = f"{PREFIX}.bridge.gateway_mode_ipv6"
+BRIDGE_TRUSTED_HOST_INTERFACES = f"{PREFIX}.bridge.trusted_host_interfaces"
+
+IFNAME_MAX = 15  # IFNAMSIZ is 16 with the terminating zero
+
+_TRUE = {"1", "t", "true", "T", "TRUE", "True"}
+_FALSE = {"0", "f", "false", "F", "FALSE", "False"}
+
+
+def parse_bool(key: str, text: str) -> bool:
+    """Go's ``strconv.ParseBool``, as Docker reads its options. Empty means true, as Docker's.
+
+    :raises InvalidParameter: naming the key.
+    """
+    if text in _TRUE or text == "":
+        return True
+    if text in _FALSE:
+        return False
+    raise InvalidParameter(f'invalid value "{text}" for option {key}: must be true or false')
+
+
+def parse_int(key: str, text: str, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``.
+
+    :raises InvalidParameter: naming the key and the range.
+    """
+    try:
+        value = int(text, 10)
+    except ValueError:
+        raise InvalidParameter(f'invalid value "{text}" for option {key}: must be a number') from None
+    if not low <= value <= high:
+        raise InvalidParameter(
+            f'invalid value "{text}" for option {key}: must be from {low} to {high}'
+        )
+    return value
+
+
+def parse_ifname(key: str, text: str) -> str:
+    """A Linux interface name: 1 to 15 characters, no blank, no ``/``, not ``.`` or ``..``.
+
+    :raises InvalidParameter: naming the key.
+    """
+    if not text or text in {".", ".."} or any(c in "/:" or c.isspace() for c in text):
+        raise InvalidParameter(f'invalid interface name "{text}" for {key}')
+    if len(text.encode()) > IFNAME_MAX:
+        raise InvalidParameter(
+            f'invalid interface name "{text}" for {key}: longer than {IFNAME_MAX} characters'
+        )
+    return text

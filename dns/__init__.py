@@ -1,0 +1,1 @@
+"""The embedded resolver: its room; the capability is not built yet."""

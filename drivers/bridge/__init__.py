@@ -1,0 +1,1 @@
+"""The bridge driver: Linux bridge, veth pairs, NAT and isolation by nftables."""

@@ -1,0 +1,1 @@
+"""The host driver: containers that share the host's own network stack."""

@@ -1,0 +1,1 @@
+"""The macvlan driver: its room; the capability is not built yet."""

@@ -1,0 +1,1 @@
+"""The null driver: containers with a loopback interface and nothing else."""

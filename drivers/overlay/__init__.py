@@ -1,0 +1,1 @@
+"""The overlay driver: its room; the capability is not built yet."""

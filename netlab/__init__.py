@@ -1,0 +1,1 @@
+"""Network labs: their room; the capability is not built yet."""

@@ -1,0 +1,1 @@
+"""What runs on the machine: sandboxes, and the kernel interfaces beneath them."""

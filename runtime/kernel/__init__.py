@@ -1,0 +1,1 @@
+"""The machine: netlink, nftables, namespaces, sysctls. The only room that touches them."""

@@ -1,0 +1,244 @@
+"""What a network and an endpoint hold of IPAM: requested, written down, released.
+
+The only caller of IPAM drivers in the core; holds the address-space lock around each
+call, because IPAM drivers have no locks of their own.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from cnm import ipamapi
+from cnm.core import subnets
+from cnm.core.locks import Locks
+from cnm.core.registry import Registry
+from cnm.core.state import State
+from cnm.errors import InvalidParameter, PoolOverlap, Unavailable
+from cnm.hostapi import HostRoutes
+from cnm.ipamapi import GATEWAY_ADDRESS, REQUEST_ADDRESS_TYPE, IpamDriver, PoolRequest
+from cnm.types import (
+    EndpointInterface,
+    EndpointRequest,
+    IpamConfig,
+    IPAddress,
+    IPInterface,
+    IpamPool,
+    IPNetwork,
+    Network,
+)
+from cnm.undo import Teardown, Undo
+
+_GATEWAY_OPTIONS = {REQUEST_ADDRESS_TYPE: GATEWAY_ADDRESS}
+
+
+class Addressing:
+    """Pools for networks, addresses for endpoints."""
+
+    def __init__(
+        self, state: State, registry: Registry, locks: Locks, host_routes: HostRoutes
+    ) -> None:
+        self._state = state
+        self._registry = registry
+        self._locks = locks
+        self._host_routes = host_routes
+
+    # networks
+
+    def request_pools(
+        self,
+        network: Network,
+        skip_gateway: tuple[bool, bool],
+        own_devices: set[str],
+    ) -> Network:
+        """The network with its pools, gateways and auxiliary addresses, all leased.
+
+        :raises Forbidden: a subnet is in use, by a network or by a route of the host.
+        :raises InvalidParameter: no default pool is free.
+        """
+        ipam = self._registry.ipam(network.ipam_driver)
+        families = [(4, skip_gateway[0])] if network.enable_ipv4 else []
+        families += [(6, skip_gateway[1])] if network.enable_ipv6 else []
+        pools: list[IpamPool] = []
+        with self._locks.space(network.ipam_driver), Undo() as undo:
+            for version, skip in families:
+                wishes = [
+                    config
+                    for config in network.ipam_config
+                    if config.subnet and config.subnet.version == version
+                ]
+                for wish in wishes or [IpamConfig()]:
+                    self._refuse_taken(wish.subnet, own_devices)
+                    pool = self._request_pool(ipam, network, wish, version, skip)
+                    undo.push(self._release_pool, ipam, pool)
+                    pools.append(pool)
+        ipv4 = tuple(pool for pool in pools if pool.pool.version == 4)
+        ipv6 = tuple(pool for pool in pools if pool.pool.version == 6)
+        shown = tuple(_shown(pool) for pool in ipv4 + ipv6)
+        return replace(network, ipv4=ipv4, ipv6=ipv6, ipam_config=shown)
+
+    def _refuse_taken(self, subnet: IPNetwork | None, own_devices: set[str]) -> None:
+        if subnet is None or subnets.is_size_only(subnet):
+            return
+        subnets.refuse_overlap(subnet, self._state.networks())
+        subnets.refuse_routed(subnet, self._host_routes.routes(), own_devices)
+
+    def _request_pool(
+        self, ipam: IpamDriver, network: Network, wish: IpamConfig, version: int, skip: bool
+    ) -> IpamPool:
+        local, _ = ipam.default_address_spaces()
+        chosen = wish.subnet is None or subnets.is_size_only(wish.subnet)
+        request = PoolRequest(
+            local,
+            wish.subnet,
+            wish.ip_range,
+            network.ipam_options or {},
+            version == 6,
+            self._routed(version) if chosen else (),
+        )
+        try:
+            granted = ipam.request_pool(request)
+        except PoolOverlap as error:
+            # a pool that no network of ours holds: an engine took it through the plugin
+            raise PoolOverlap(f"invalid pool request: {error}", error.pool) from error
+        pool = IpamPool(granted.pool_id, local, granted.pool, ip_range=wish.ip_range)
+        with Undo() as undo:
+            undo.push(self._release_pool, ipam, pool)
+            gateway, leased = self._gateway(ipam, pool, wish, granted.data, skip)
+            pool = replace(pool, gateway=gateway, gateway_leased=leased)
+            aux = {
+                name: ipam.request_address(pool.pool_id, address)
+                for name, address in wish.aux_addresses.items()
+            }
+        return replace(pool, aux_addresses=aux)
+
+    def _gateway(
+        self,
+        ipam: IpamDriver,
+        pool: IpamPool,
+        wish: IpamConfig,
+        data: Mapping[str, str],
+        skip: bool,
+    ) -> tuple[IPInterface | None, bool]:
+        offered = data.get(GATEWAY_ADDRESS)
+        if wish.gateway is None and offered:
+            return ipaddress.ip_interface(offered), False
+        if (wish.gateway is None and skip) or pool.pool.prefixlen == 0:
+            return None, False
+        return ipam.request_address(pool.pool_id, wish.gateway, _GATEWAY_OPTIONS), True
+
+    def _routed(self, version: int) -> tuple[IPNetwork, ...]:
+        return tuple(
+            route.destination
+            for route in self._host_routes.routes()
+            if route.destination.version == version and route.destination.prefixlen > 1
+        )
+
+    def release_pools(self, network: Network) -> None:
+        """Give back everything a network holds; what is gone is fine.
+
+        :raises TeardownError: with all that failed; the rest is released.
+        """
+        ipam = self._registry.ipam(network.ipam_driver)
+        teardown = Teardown(f"release the pools of network {network.name}")
+        with self._locks.space(network.ipam_driver):
+            for pool in network.ipv4 + network.ipv6:
+                with teardown.step():
+                    self._release_pool(ipam, pool)
+        teardown.finish()
+
+    def _release_pool(self, ipam: IpamDriver, pool: IpamPool) -> None:
+        held = list(pool.aux_addresses.values())
+        if pool.gateway and pool.gateway_leased:
+            held.append(pool.gateway)
+        for interface in held:
+            ipam.release_address(pool.pool_id, interface.ip)
+        ipam.release_pool(pool.pool_id)
+
+    # endpoints
+
+    def request_addresses(self, network: Network, request: EndpointRequest) -> EndpointInterface:
+        """An address of each family that the network has, the wanted one where one is wanted.
+
+        :raises InvalidParameter: a wanted address is in no subnet of the network.
+        :raises Forbidden: it is in use.
+        :raises Unavailable: the pools are full.
+        """
+        ipam = self._registry.ipam(network.ipam_driver)
+        with self._locks.space(network.ipam_driver), Undo() as undo:
+            v4 = self._request(ipam, network, network.ipv4, request.ipv4, undo)
+            v6 = self._request(ipam, network, network.ipv6, request.ipv6, undo)
+        link_local = tuple(
+            ipaddress.ip_interface(f"{address}/{16 if address.version == 4 else 64}")
+            for address in request.link_local
+        )
+        return EndpointInterface(
+            v4 if isinstance(v4, ipaddress.IPv4Interface) else None,
+            v6 if isinstance(v6, ipaddress.IPv6Interface) else None,
+            request.mac,
+            link_local,
+        )
+
+    def _request(
+        self,
+        ipam: IpamDriver,
+        network: Network,
+        pools: Iterable[IpamPool],
+        wanted: IPAddress | None,
+        undo: Undo,
+    ) -> IPInterface | None:
+        pools = [pool for pool in pools if wanted is None or wanted in pool.pool]
+        if not pools:
+            if wanted is None:
+                return None
+            raise InvalidParameter(
+                "invalid endpoint settings:\n"
+                f"no configured subnet or ip-range contain the IP address {wanted}"
+            )
+        for pool in pools:
+            try:
+                found = ipam.request_address(pool.pool_id, wanted)
+            except Unavailable:
+                continue  # full: the next subnet of the same network
+            undo.push(ipam.release_address, pool.pool_id, found.ip)
+            return found
+        family = f"IPv{pools[0].pool.version}"
+        raise Unavailable(
+            f"no available {family} addresses on this network's address pools: "
+            f"{network.name} ({network.id})"
+        )
+
+    def release_addresses(self, network: Network, interface: EndpointInterface) -> None:
+        """Give an endpoint's addresses back.
+
+        :raises TeardownError: with all that failed.
+        """
+        ipam = self._registry.ipam(network.ipam_driver)
+        teardown = Teardown(f"release addresses on network {network.name}")
+        with self._locks.space(network.ipam_driver):
+            for address in (interface.address, interface.address_ipv6):
+                for pool in network.ipv4 + network.ipv6:
+                    if address is not None and address.ip in pool.pool:
+                        with teardown.step():
+                            ipam.release_address(pool.pool_id, address.ip)
+        teardown.finish()
+
+    def usage(self, network: Network) -> dict[str, ipamapi.PoolUsage]:
+        """Use of each pool of a network, where its IPAM driver can tell."""
+        ipam = self._registry.ipam(network.ipam_driver)
+        if not isinstance(ipam, ipamapi.PoolStatus):
+            return {}
+        with self._locks.space(network.ipam_driver):
+            return {
+                str(pool.pool): ipam.usage(pool.pool_id) for pool in network.ipv4 + network.ipv6
+            }
+
+
+def _shown(pool: IpamPool) -> IpamConfig:
+    return IpamConfig(
+        pool.pool,
+        pool.ip_range,
+        pool.gateway.ip if pool.gateway else None,
+        {name: interface.ip for name, interface in pool.aux_addresses.items()},
+    )

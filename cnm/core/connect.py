@@ -1,0 +1,417 @@
+"""Connect and disconnect: endpoint and join as one unit of work, and its inverse."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Collection
+from dataclasses import replace
+
+from cnm import labels
+from cnm.core import gateway
+from cnm.core.addressing import Addressing
+from cnm.core.events import Events
+from cnm.core.locks import Locks
+from cnm.core.registry import Registry
+from cnm.core.state import State
+from cnm.driverapi import NetworkDriver
+from cnm.errors import CNMError, Conflict, Forbidden, InvalidParameter, NotFound, SandboxGone
+from cnm.sandboxapi import DefaultRoute, Sandbox, SandboxProvider
+from cnm.types import (
+    Endpoint,
+    EndpointID,
+    EndpointInterface,
+    EndpointRequest,
+    Network,
+    NetworkID,
+    Phase,
+    SandboxID,
+    SandboxRecord,
+    SandboxStatus,
+)
+from cnm.undo import Teardown, Undo
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PREFIX = "eth"
+HOST = "host"  # the predefined network of containers without a stack of their own
+Routes = tuple[DefaultRoute | None, DefaultRoute | None]
+
+
+class Connections:
+    """The verbs between networks and sandboxes."""
+
+    def __init__(
+        self,
+        state: State,
+        registry: Registry,
+        locks: Locks,
+        addressing: Addressing,
+        events: Events,
+        sandboxes: SandboxProvider,
+    ) -> None:
+        self._state = state
+        self._registry = registry
+        self._locks = locks
+        self._addressing = addressing
+        self._events = events
+        self._sandboxes = sandboxes
+
+    # connect
+
+    def connect(
+        self, network_reference: str, container_reference: str, request: EndpointRequest
+    ) -> Endpoint:
+        """Join a container to a network; for a stopped one only the wish is kept.
+
+        :raises NotFound: :raises InvalidParameter: :raises Forbidden: :raises Conflict:
+        :raises KernelError: nothing is left behind.
+        """
+        network = self._state.find_network(network_reference)
+        record = self._state.find_sandbox(container_reference)
+        with self._locks.sandbox(record.id), self._locks.network(network.id):
+            network, record = self._still_there(network, record)
+            self._check(network, record, request)
+            endpoint = self._draft(network, record.id, request)
+            if record.status is SandboxStatus.EXITED:
+                return self._reserve(network, endpoint)
+            endpoint = self._attach(network, record, endpoint)
+        self._tell("connect", network, record)
+        return endpoint
+
+    def attach_reserved(self, record: SandboxRecord) -> None:
+        """Join a container that runs again to the networks that it had.
+
+        The caller holds the sandbox's lock. A network that cannot be joined is an error;
+        those before it stay joined.
+        """
+        for endpoint in self._state.endpoints_of_sandbox(record.id):
+            network = self._state.network(endpoint.network_id)
+            if endpoint.phase is not Phase.RESERVED or network is None:
+                continue
+            with self._locks.network(network.id):
+                self._attach(network, record, endpoint)
+            self._tell("connect", network, record)
+
+    def _still_there(
+        self, network: Network, record: SandboxRecord
+    ) -> tuple[Network, SandboxRecord]:
+        """Look again under the locks: either may have gone since it was found."""
+        network_now = self._state.network(network.id)
+        if network_now is None or network_now.phase is not Phase.ACTIVE:
+            raise NotFound(f"network {network.name} not found")
+        record_now = self._state.sandbox(record.id)
+        if record_now is None:
+            raise NotFound(f"No such container: {record.name}")
+        return network_now, record_now
+
+    def _check(self, network: Network, record: SandboxRecord, request: EndpointRequest) -> None:
+        if network.config_only:
+            raise Forbidden("cannot create endpoint on configuration-only network")
+        if not self._registry.driver(network.driver).capability.attachable:
+            raise InvalidParameter(
+                "cannot connect container to host network - container must be created in host "
+                "network mode"
+                if network.name == HOST
+                else "container cannot be connected to multiple networks with one of the "
+                "networks in private (none) mode"
+            )
+        if self._state.endpoint_between(network.id, record.id) is not None:
+            raise Forbidden(
+                f"endpoint with name {record.name} already exists in network {network.name}"
+            )
+        faults = _request_faults(network, request)
+        if faults:
+            raise InvalidParameter("invalid endpoint settings:\n" + "\n".join(faults))
+
+    def _draft(
+        self, network: Network, sandbox_id: SandboxID, request: EndpointRequest
+    ) -> Endpoint:
+        return Endpoint(
+            EndpointID(secrets.token_hex(32)),
+            network.id,
+            sandbox_id,
+            Phase.CREATING,
+            time.time_ns(),
+            request,
+        )
+
+    def _reserve(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        """Keep the wish of a stopped container, and its static addresses."""
+        with Undo() as undo:
+            endpoint = replace(endpoint, phase=Phase.RESERVED)
+            if _is_static(endpoint.request):
+                interface = self._static_only(network, endpoint.request)
+                undo.push(self._addressing.release_addresses, network, interface)
+                endpoint = replace(endpoint, interface=interface)
+            self._state.write(put=[endpoint], durable=True)
+        return endpoint
+
+    def _static_only(self, network: Network, request: EndpointRequest) -> EndpointInterface:
+        families = replace(
+            network,
+            ipv4=network.ipv4 if request.ipv4 else (),
+            ipv6=network.ipv6 if request.ipv6 else (),
+        )
+        return self._addressing.request_addresses(families, request)
+
+    def _attach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> Endpoint:
+        driver = self._registry.driver(network.driver)
+        before = endpoint
+        with self._open(record) as sandbox, Undo() as undo:
+            name = self._interface_name(network, record, endpoint, sandbox.interface_names())
+            endpoint = replace(endpoint, phase=Phase.CREATING, interface_name=name)
+            self._state.write(put=[endpoint])
+            undo.push(self._back_to, before)
+            endpoint = replace(endpoint, interface=self._addresses(network, before, undo))
+            endpoint = self._join(driver, network, record, endpoint, sandbox, undo)
+            self._switch_gateway(record, endpoint, sandbox, undo)
+            endpoint = replace(endpoint, phase=Phase.ACTIVE)
+            self._state.write(put=[endpoint])
+        return endpoint
+
+    def _back_to(self, endpoint: Endpoint) -> None:
+        """What a failed attach leaves: a reserved endpoint as it was, a new one not at all."""
+        if endpoint.phase is Phase.RESERVED:
+            self._state.write(put=[endpoint])
+        else:
+            self._state.write(remove=[endpoint])
+
+    def _addresses(self, network: Network, endpoint: Endpoint, undo: Undo) -> EndpointInterface:
+        kept = endpoint.interface
+        if endpoint.phase is not Phase.RESERVED or kept == EndpointInterface():
+            interface = self._addressing.request_addresses(network, endpoint.request)
+            undo.push(self._addressing.release_addresses, network, interface)
+            return interface
+        # static addresses are leased already; only the family that was left open is asked for
+        missing = replace(
+            network,
+            ipv4=() if kept.address else network.ipv4,
+            ipv6=() if kept.address_ipv6 else network.ipv6,
+        )
+        open_request = replace(
+            endpoint.request,
+            ipv4=None if kept.address else endpoint.request.ipv4,
+            ipv6=None if kept.address_ipv6 else endpoint.request.ipv6,
+        )
+        found = self._addressing.request_addresses(missing, open_request)
+        undo.push(self._addressing.release_addresses, missing, found)
+        return replace(
+            found,
+            address=kept.address or found.address,
+            address_ipv6=kept.address_ipv6 or found.address_ipv6,
+        )
+
+    def _join(
+        self,
+        driver: NetworkDriver,
+        network: Network,
+        record: SandboxRecord,
+        endpoint: Endpoint,
+        sandbox: Sandbox,
+        undo: Undo,
+    ) -> Endpoint:
+        options = endpoint.request.driver_opts
+        interface = driver.create_endpoint(network.id, endpoint.id, endpoint.interface, options)
+        undo.push(driver.delete_endpoint, network.id, endpoint.id)
+        join = driver.join(network.id, endpoint.id, record.key, endpoint.interface_name, options)
+        undo.push(driver.leave, network.id, endpoint.id)
+        name = sandbox.add_interface(join, interface)
+        if not join.placed:
+            undo.push(sandbox.remove_interface, name)
+        return replace(endpoint, interface=interface, join=join, interface_name=name)
+
+    def _open(self, record: SandboxRecord) -> Sandbox:
+        return self._sandboxes.open(record)
+
+    def _interface_name(
+        self,
+        network: Network,
+        record: SandboxRecord,
+        endpoint: Endpoint,
+        present: Collection[str],
+    ) -> str:
+        taken = set(present) | {
+            item.interface_name
+            for item in self._state.endpoints_of_sandbox(record.id)
+            if item.id != endpoint.id
+        }
+        wanted = endpoint.request.driver_opts.get(labels.ENDPOINT_IFNAME)
+        if wanted is not None:
+            if wanted in taken:
+                raise Conflict(f'interface name "{wanted}" is taken in container {record.name}')
+            return wanted
+        prefix = network.options.get(labels.CONTAINER_IFACE_PREFIX, DEFAULT_PREFIX)
+        number = 0
+        while f"{prefix}{number}" in taken:
+            number += 1
+        return f"{prefix}{number}"
+
+    # default gateways
+
+    def routes(self, sandbox_id: SandboxID, besides: Endpoint | None = None) -> Routes:
+        """The default routes that a sandbox should have, with one more endpoint if given."""
+        endpoints = [
+            item
+            for item in self._state.endpoints_of_sandbox(sandbox_id)
+            if item.phase is Phase.ACTIVE
+        ]
+        if besides is not None:
+            endpoints.append(besides)
+        names: dict[NetworkID, str] = {}
+        for endpoint in endpoints:
+            network = self._state.network(endpoint.network_id)
+            names[endpoint.network_id] = network.name if network else ""
+        return gateway.choose(endpoints, names)
+
+    def _switch_gateway(
+        self, record: SandboxRecord, joining: Endpoint, sandbox: Sandbox, undo: Undo
+    ) -> None:
+        before, after = self.routes(record.id), self.routes(record.id, joining)
+        if before != after:
+            undo.push(sandbox.set_default_gateway, *before)
+            sandbox.set_default_gateway(*after)
+
+    # disconnect
+
+    def disconnect(
+        self, network_reference: str, container_reference: str, force: bool = False
+    ) -> None:
+        """Take a container off a network; every step is tried, whatever fails.
+
+        :raises NotFound: no such network or container.
+        :raises CNMError: it is not connected.
+        :raises TeardownError: with all that failed; the sweep tries the rest again.
+        """
+        network = self._state.find_network(network_reference)
+        record = self._state.find_sandbox(container_reference)
+        if not self._registry.driver(network.driver).capability.attachable:
+            raise InvalidParameter(
+                f"cannot disconnect container from {network.name} network - container was created "
+                f"in {network.name} network mode"
+            )
+        with self._locks.sandbox(record.id), self._locks.network(network.id):
+            endpoint = self._state.endpoint_between(network.id, record.id)
+            if endpoint is None:
+                raise CNMError(
+                    f"container {record.name} is not connected to network {network.name}"
+                )
+            self.detach(network, record, endpoint)
+        self._tell("disconnect", network, record)
+
+    def detach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
+        """Undo a connect. The caller holds the sandbox's and the network's lock.
+
+        :raises TeardownError: with all that failed; the record stays, marked for deletion.
+        """
+        wish = endpoint.phase is Phase.RESERVED
+        routes_before = self.routes(record.id)
+        endpoint = replace(endpoint, phase=Phase.DELETING)
+        self._state.write(put=[endpoint])
+        teardown = Teardown(f"disconnect {record.name} from {network.name}")
+        if not wish:
+            self._unlink(teardown, network, record, endpoint, routes_before)
+        with teardown.step():
+            self._addressing.release_addresses(network, endpoint.interface)
+        teardown.finish()
+        self._state.write(remove=[endpoint])
+
+    def _unlink(
+        self,
+        teardown: Teardown,
+        network: Network,
+        record: SandboxRecord,
+        endpoint: Endpoint,
+        routes_before: Routes,
+    ) -> None:
+        driver = self._registry.driver(network.driver)
+        if endpoint.join is not None and not endpoint.join.placed:
+            with teardown.step():
+                self._take_out(record, endpoint)
+        with teardown.step():
+            driver.leave(network.id, endpoint.id)
+        routes_after = self.routes(record.id)
+        if routes_after != routes_before and routes_after != (None, None):
+            with teardown.step():
+                self._set_gateway(record, routes_after)
+        with teardown.step():
+            driver.delete_endpoint(network.id, endpoint.id)
+
+    def _take_out(self, record: SandboxRecord, endpoint: Endpoint) -> None:
+        try:
+            with self._open(record) as sandbox:
+                sandbox.remove_interface(endpoint.interface_name)
+        except SandboxGone:
+            log.debug("sandbox %s is gone, and its interfaces with it", record.name)
+
+    def _set_gateway(self, record: SandboxRecord, routes: Routes) -> None:
+        try:
+            with self._open(record) as sandbox:
+                sandbox.set_default_gateway(*routes)
+        except SandboxGone:
+            log.debug("sandbox %s is gone, and its routes with it", record.name)
+
+    def park(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
+        """The namespace of a container is gone: keep its wish and static addresses only.
+
+        The caller holds the sandbox's and the network's lock.
+        """
+        driver = self._registry.driver(network.driver)
+        teardown = Teardown(f"container {record.name} left {network.name}")
+        with teardown.step():
+            driver.leave(network.id, endpoint.id)
+        with teardown.step():
+            driver.delete_endpoint(network.id, endpoint.id)
+        request = endpoint.request
+        static = EndpointInterface(
+            endpoint.interface.address if request.ipv4 else None,
+            endpoint.interface.address_ipv6 if request.ipv6 else None,
+            request.mac,
+        )
+        dynamic = EndpointInterface(
+            None if request.ipv4 else endpoint.interface.address,
+            None if request.ipv6 else endpoint.interface.address_ipv6,
+        )
+        with teardown.step():
+            self._addressing.release_addresses(network, dynamic)
+        teardown.finish()
+        parked = replace(
+            endpoint, phase=Phase.RESERVED, interface=static, join=None, interface_name=""
+        )
+        if not _is_static(request):
+            parked = replace(parked, interface=EndpointInterface())
+        self._state.write(put=[parked])
+
+    def _tell(self, action: str, network: Network, record: SandboxRecord) -> None:
+        self._events.publish(
+            "network", action, network.id, container=record.id, name=network.name,
+            type=network.driver,
+        )
+
+
+def _is_static(request: EndpointRequest) -> bool:
+    return request.ipv4 is not None or request.ipv6 is not None
+
+
+def _request_faults(network: Network, request: EndpointRequest) -> list[str]:
+    faults = []
+    if network.predefined and _is_static(request):
+        faults.append("user specified IP address is supported on user defined networks only")
+    if network.predefined and request.aliases:
+        faults.append(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )
+    if not network.predefined:
+        for wanted, pools in ((request.ipv4, network.ipv4), (request.ipv6, network.ipv6)):
+            if wanted is not None and not any(wanted in pool.pool for pool in pools):
+                faults.append(
+                    f"no configured subnet or ip-range contain the IP address {wanted}"
+                )
+    wanted_name = request.driver_opts.get(labels.ENDPOINT_IFNAME)
+    if wanted_name is not None:
+        try:
+            labels.parse_ifname(labels.ENDPOINT_IFNAME, wanted_name)
+        except InvalidParameter as error:
+            faults.append(str(error))
+    return faults

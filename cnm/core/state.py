@@ -1,0 +1,182 @@
+"""The records in memory: what the store holds, indexed for look-up.
+
+Every change goes to the store first, then here; records are replaced, never edited.
+Look-ups take no lock: they read dictionaries whose entries are swapped whole.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from cnm.errors import InvalidParameter, NotFound
+from cnm.store import Store
+from cnm.types import (
+    Endpoint,
+    EndpointID,
+    Network,
+    NetworkID,
+    Phase,
+    Record,
+    SandboxID,
+    SandboxRecord,
+)
+
+R = TypeVar("R", Network, SandboxRecord)
+
+
+class State:
+    """All networks, endpoints and sandboxes of one daemon."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._mutex = threading.Lock()  # keeps the indexes in step with one another
+        self._networks: dict[NetworkID, Network] = {}
+        self._sandboxes: dict[SandboxID, SandboxRecord] = {}
+        self._endpoints: dict[EndpointID, Endpoint] = {}
+        self._network_names: dict[str, NetworkID] = {}
+        self._sandbox_names: dict[str, SandboxID] = {}
+        self._by_network: dict[NetworkID, dict[EndpointID, Endpoint]] = {}
+        self._by_sandbox: dict[SandboxID, dict[EndpointID, Endpoint]] = {}
+        for kind in (Network, SandboxRecord, Endpoint):
+            for record in store.all(kind):
+                self._index(record)
+
+    # changes
+
+    def write(
+        self, put: Sequence[Record] = (), remove: Sequence[Record] = (), *, durable: bool = False
+    ) -> None:
+        """Store and index in one go. :raises StoreError: nothing changed."""
+        self.store.write(put, remove, durable=durable)
+        with self._mutex:
+            for record in put:
+                self._index(record)
+            for record in remove:
+                self._drop(record)
+
+    def _index(self, record: Record) -> None:
+        if isinstance(record, Network):
+            self._networks[record.id] = record
+            self._network_names[record.name] = record.id
+        elif isinstance(record, SandboxRecord):
+            self._sandboxes[record.id] = record
+            self._sandbox_names[record.name] = record.id
+        else:
+            self._endpoints[record.id] = record
+            self._by_network.setdefault(record.network_id, {})[record.id] = record
+            self._by_sandbox.setdefault(record.sandbox_id, {})[record.id] = record
+
+    def _drop(self, record: Record) -> None:
+        if isinstance(record, Network):
+            self._networks.pop(record.id, None)
+            self._network_names.pop(record.name, None)
+            self._by_network.pop(record.id, None)
+        elif isinstance(record, SandboxRecord):
+            self._sandboxes.pop(record.id, None)
+            self._sandbox_names.pop(record.name, None)
+            self._by_sandbox.pop(record.id, None)
+        else:
+            self._endpoints.pop(record.id, None)
+            self._by_network.get(record.network_id, {}).pop(record.id, None)
+            self._by_sandbox.get(record.sandbox_id, {}).pop(record.id, None)
+
+    # reading
+
+    def networks(self) -> list[Network]:
+        """All networks, oldest first."""
+        return list(self._networks.values())
+
+    def sandboxes(self) -> list[SandboxRecord]:
+        """All sandboxes, oldest first."""
+        return list(self._sandboxes.values())
+
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints, oldest first."""
+        return list(self._endpoints.values())
+
+    def network(self, network_id: NetworkID) -> Network | None:
+        """By full id."""
+        return self._networks.get(network_id)
+
+    def network_named(self, name: str) -> Network | None:
+        """By exact name."""
+        found = self._network_names.get(name)
+        return self._networks.get(found) if found else None
+
+    def sandbox(self, sandbox_id: SandboxID) -> SandboxRecord | None:
+        """By full id."""
+        return self._sandboxes.get(sandbox_id)
+
+    def sandbox_named(self, name: str) -> SandboxRecord | None:
+        """By exact name."""
+        found = self._sandbox_names.get(name)
+        return self._sandboxes.get(found) if found else None
+
+    def endpoint(self, endpoint_id: EndpointID) -> Endpoint | None:
+        """By full id."""
+        return self._endpoints.get(endpoint_id)
+
+    def endpoints_of_network(self, network_id: NetworkID) -> list[Endpoint]:
+        """Endpoints of one network, oldest first."""
+        return list(self._by_network.get(network_id, {}).values())
+
+    def endpoints_of_sandbox(self, sandbox_id: SandboxID) -> list[Endpoint]:
+        """Endpoints of one sandbox, oldest first."""
+        return list(self._by_sandbox.get(sandbox_id, {}).values())
+
+    def active_endpoints(self, network_id: NetworkID) -> list[Endpoint]:
+        """Endpoints that hold a network: attached, or on the way in or out."""
+        return [
+            endpoint
+            for endpoint in self.endpoints_of_network(network_id)
+            if endpoint.phase is not Phase.RESERVED
+        ]
+
+    def endpoint_between(self, network_id: NetworkID, sandbox_id: SandboxID) -> Endpoint | None:
+        """The endpoint that joins a sandbox to a network, whatever its phase."""
+        for endpoint in self.endpoints_of_sandbox(sandbox_id):
+            if endpoint.network_id == network_id:
+                return endpoint
+        return None
+
+    # look-up by what users type
+
+    def find_network(self, reference: str) -> Network:
+        """By full id, exact name or unique id prefix, in this order of strength.
+
+        :raises NotFound: ``network X not found``.
+        :raises InvalidParameter: the prefix fits several.
+        """
+        found = self._networks.get(NetworkID(reference)) or self.network_named(reference)
+        if found is None:
+            found = _by_prefix(reference, self.networks(), "network {} not found", "network {}")
+        if found.phase is Phase.CREATING:
+            raise NotFound(f"network {reference} not found")
+        return found
+
+    def find_sandbox(self, reference: str) -> SandboxRecord:
+        """By full id, exact name (also with Docker's leading slash) or unique id prefix.
+
+        :raises NotFound: ``No such container: X``.
+        :raises InvalidParameter: the prefix fits several.
+        """
+        found = self._sandboxes.get(SandboxID(reference)) or self.sandbox_named(
+            reference.removeprefix("/")
+        )
+        return found or _by_prefix(
+            reference, self.sandboxes(), "No such container: {}", "container {}"
+        )
+
+
+def _by_prefix(reference: str, records: Iterable[R], missing: str, noun: str) -> R:
+    matches = [record for record in records if reference and record.id.startswith(reference)]
+    if not matches:
+        raise NotFound(missing.format(reference))
+    if len(matches) > 1:
+        raise InvalidParameter(
+            f"{noun.format(reference)} is ambiguous"
+            f" ({len(matches)} matches found based on ID prefix)"
+        )
+    return matches[0]

@@ -9,6 +9,7 @@ line: what was being done, to what, what is wrong and, where it helps, what to d
     CNMError                      500
     ├── InvalidParameter          400  the request itself is wrong
     ├── Forbidden                 403  well formed, but the rules do not allow it
+    │   └── PoolOverlap           403  the pool overlaps another; carries ``pool``
     ├── NotFound                  404
     ├── Conflict                  409  it clashes with what exists
     ├── NotImplementedByDriver    501
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
 
 
 class CNMError(Exception):
@@ -41,6 +43,14 @@ class Forbidden(CNMError):
     """The request is understood and not allowed."""
 
     http_status = 403
+
+
+class PoolOverlap(Forbidden):
+    """A wanted pool overlaps ``pool``, which is held in the same address space."""
+
+    def __init__(self, pool: IPv4Network | IPv6Network) -> None:
+        super().__init__("Pool overlaps with other one on this address space")
+        self.pool = pool
 
 
 class NotFound(CNMError):

@@ -1,12 +1,18 @@
 """What an IPAM driver is. It follows libnetwork's remote IPAM protocol.
 
-Register one with an entry point in the group ``cnm.ipam_drivers``.
+Register one with an entry point in the group ``cnm.ipam_drivers`` whose value is a
+factory: a callable that takes an :class:`IpamContext` and returns the driver.
+
+The core asks one IPAM driver one thing at a time (it holds the address-space lock
+around each call), so that a driver needs no locks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from ipaddress import IPv6Network
 from typing import Protocol, runtime_checkable
 
 from cnm.types import IPAddress, IPInterface, IPNetwork, PoolID
@@ -46,6 +52,63 @@ class AllocatedPool:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPool:
+    """A granted pool as a :class:`LeaseStore` keeps it."""
+
+    pool_id: PoolID
+    address_space: str
+    pool: IPNetwork
+    sub_pool: IPNetwork | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class LeaseStore(Protocol):
+    """Where an IPAM driver keeps pools and leases.
+
+    Every write is committed when it returns, except inside :meth:`transaction`.
+    A write that raises has changed nothing.
+
+    :raises StoreError: from every method: the database is damaged, locked or full.
+    """
+
+    def pools(self) -> Sequence[StoredPool]:
+        """All pools, oldest first."""
+
+    def put_pool(self, pool: StoredPool) -> None:
+        """Keep a pool, in the place of one with the same id."""
+
+    def delete_pool(self, pool_id: PoolID) -> None:
+        """Forget a pool and its leases. Unknown ids are success."""
+
+    def leases(self, pool_id: PoolID) -> Iterable[IPAddress]:
+        """The addresses leased from one pool, lowest first."""
+
+    def add_leases(self, pool_id: PoolID, addresses: Iterable[IPAddress]) -> None:
+        """Keep leases; those that are kept already stay."""
+
+    def remove_leases(self, pool_id: PoolID, addresses: Iterable[IPAddress]) -> None:
+        """Forget leases; unknown ones are success."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Group writes into one commit. An exception, of the commit too, takes all of them back."""
+
+
+@dataclass(frozen=True, slots=True)
+class IpamContext:
+    """What an IPAM driver's factory is given.
+
+    ``local_pools`` and ``global_pools``: (base, prefix length) pairs that pools are
+    chosen from, by ``--default-address-pool``; a family that none names has Docker's.
+    ``ula_prefix``: the unique-local /48 of this daemon (RFC 4193), for IPv6 pools.
+    """
+
+    store: LeaseStore
+    ula_prefix: IPv6Network
+    local_pools: Sequence[tuple[IPNetwork, int]] = ()
+    global_pools: Sequence[tuple[IPNetwork, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PoolUsage:
     """Use of a pool: addresses in use (reserved ones too) and still free for dynamic choice."""
 
@@ -64,7 +127,7 @@ class IpamDriver(Protocol):
         """Names of the local and of the global address space."""
 
     def request_pool(self, request: PoolRequest) -> AllocatedPool:
-        """:raises Forbidden: it overlaps a pool of the same space.
+        """:raises PoolOverlap: it overlaps a pool of the same space (named by ``pool``).
 
         :raises InvalidParameter: malformed, or no default pool is free.
         """
@@ -80,6 +143,10 @@ class IpamDriver(Protocol):
     ) -> IPInterface:
         """The wanted address, or the lowest free one, with the pool's prefix.
 
+        An unspecified one (``0.0.0.0/0``, ``::/0``) means that none is needed: the
+        endpoint gets its address elsewhere, or has none.
+
+        :raises NotFound: there is no such pool.
         :raises Forbidden: the wanted address is taken (``Address already in use``).
         :raises InvalidParameter: it is outside, the network's or the broadcast address.
         :raises Unavailable: none is free (``no available IPv4 addresses on this network's
@@ -109,3 +176,15 @@ class LeaseAudit(Protocol):
 
     def restore_pool(self, pool_id: PoolID, request: PoolRequest) -> None:
         """Take up a pool that the store knows and the allocator lost."""
+
+
+@runtime_checkable
+class Transactional(Protocol):
+    """Optional: many calls, one commit."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Group calls. If the block or its commit fails, all that they did is taken back.
+
+        Hold the address-space lock for the whole block. Grouping with the store's own
+        transaction instead would leave the driver with leases that were rolled back.
+        """

@@ -48,8 +48,8 @@ class Forbidden(CNMError):
 class PoolOverlap(Forbidden):
     """A wanted pool overlaps ``pool``, which is held in the same address space."""
 
-    def __init__(self, pool: IPv4Network | IPv6Network) -> None:
-        super().__init__("Pool overlaps with other one on this address space")
+    def __init__(self, message: str, pool: IPv4Network | IPv6Network) -> None:
+        super().__init__(message)
         self.pool = pool
 
 

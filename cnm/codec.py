@@ -43,7 +43,7 @@ def loads(kind: type[R], text: str) -> R:
     :raises StoreError: it is no document of this kind.
     """
     try:
-        value: R = _reader(kind)(json.loads(text))
+        value: R = _reader(typing.cast(Any, kind))(json.loads(text))
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"damaged {kind.__name__} record in the database: {error}") from error
     return value

@@ -48,7 +48,7 @@ class HostSettings(Protocol):
     """Sysctls of the host, changed only while somebody needs them, and put back after."""
 
     def need(self, name: str, value: str, *, holder: str, reason: str) -> None:
-        """Have ``name`` (slashes, ``net/ipv4/ip_forward``) hold ``value`` while ``holder`` needs it.
+        """Have ``name`` (``net/ipv4/ip_forward``) hold ``value`` while ``holder`` needs it.
 
         Idempotent for one holder. Logs the change and its reason.
         """

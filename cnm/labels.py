@@ -68,7 +68,9 @@ def parse_int(key: str, text: str, low: int, high: int) -> int:
     try:
         value = int(text, 10)
     except ValueError:
-        raise InvalidParameter(f'invalid value "{text}" for option {key}: must be a number') from None
+        raise InvalidParameter(
+            f'invalid value "{text}" for option {key}: must be a number'
+        ) from None
     if not low <= value <= high:
         raise InvalidParameter(
             f'invalid value "{text}" for option {key}: must be from {low} to {high}'

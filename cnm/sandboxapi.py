@@ -94,7 +94,7 @@ class SandboxProvider(Protocol):
         """
 
     def host_identity(self) -> str:
-        """Changes when the host (or lab host) was booted anew: boot id and own namespace's cookie."""
+        """Changes when the host (or lab host) was booted anew: boot id and namespace cookie."""
 
     def open(self, record: SandboxRecord) -> Sandbox:
         """:raises SandboxGone: the namespace is gone, or another one is at its path."""

@@ -55,7 +55,11 @@ class Store(Protocol):
     def close(self) -> None: ...
 
 
-_TABLES: Mapping[type, str] = {Network: "networks", Endpoint: "endpoints", SandboxRecord: "sandboxes"}
+_TABLES: Mapping[type, str] = {
+    Network: "networks",
+    Endpoint: "endpoints",
+    SandboxRecord: "sandboxes",
+}
 
 _V1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -108,7 +112,7 @@ class SqliteStore:
     def all(self, kind: type[R]) -> Sequence[R]:
         """Every record of one kind, oldest first."""
         rows = self.query(f"SELECT document FROM {_TABLES[kind]} ORDER BY rowid")
-        return [codec.loads(kind, document) for (document,) in rows]
+        return [codec.loads(kind, str(document)) for (document,) in rows]
 
     def write(
         self, put: Sequence[Record] = (), remove: Sequence[Record] = (), *, durable: bool = False
@@ -211,7 +215,7 @@ class SqliteStore:
 
 
 def _refuse_unusable(path: Path, newest: int) -> None:
-    """Look at an existing file through a read-only connection, so that a refusal changes nothing."""
+    """Look through a read-only connection, so that a refusal changes nothing."""
     damaged = f"database {path} is damaged (%s); move it away, or put back {path.name}.v*.bak"
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:

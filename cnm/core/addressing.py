@@ -15,16 +15,16 @@ from cnm.core import subnets
 from cnm.core.locks import Locks
 from cnm.core.registry import Registry
 from cnm.core.state import State
-from cnm.errors import InvalidParameter, PoolOverlap, Unavailable
+from cnm.errors import Forbidden, InvalidParameter, PoolOverlap, Unavailable
 from cnm.hostapi import HostRoutes
 from cnm.ipamapi import GATEWAY_ADDRESS, REQUEST_ADDRESS_TYPE, IpamDriver, PoolRequest
 from cnm.types import (
     EndpointInterface,
     EndpointRequest,
-    IpamConfig,
     IPAddress,
-    IPInterface,
+    IpamConfig,
     IpamPool,
+    IPInterface,
     IPNetwork,
     Network,
 )
@@ -100,8 +100,10 @@ class Addressing:
         try:
             granted = ipam.request_pool(request)
         except PoolOverlap as error:
-            # a pool that no network of ours holds: an engine took it through the plugin
-            raise PoolOverlap(f"invalid pool request: {error}", error.pool) from error
+            # no network of ours: a pool that an engine took through the plugin
+            raise Forbidden(
+                f"invalid pool request: {error}: {wish.subnet} overlaps {error.pool}"
+            ) from error
         pool = IpamPool(granted.pool_id, local, granted.pool, ip_range=wish.ip_range)
         with Undo() as undo:
             undo.push(self._release_pool, ipam, pool)

@@ -125,9 +125,7 @@ class Connections:
         if faults:
             raise InvalidParameter("invalid endpoint settings:\n" + "\n".join(faults))
 
-    def _draft(
-        self, network: Network, sandbox_id: SandboxID, request: EndpointRequest
-    ) -> Endpoint:
+    def _draft(self, network: Network, sandbox_id: SandboxID, request: EndpointRequest) -> Endpoint:
         return Endpoint(
             EndpointID(secrets.token_hex(32)),
             network.id,
@@ -385,8 +383,10 @@ class Connections:
 
     def _tell(self, action: str, network: Network, record: SandboxRecord) -> None:
         self._events.publish(
-            "network", action, network.id, container=record.id, name=network.name,
-            type=network.driver,
+            "network",
+            action,
+            network.id,
+            {"container": record.id, "name": network.name, "type": network.driver},
         )
 
 
@@ -405,9 +405,7 @@ def _request_faults(network: Network, request: EndpointRequest) -> list[str]:
     if not network.predefined:
         for wanted, pools in ((request.ipv4, network.ipv4), (request.ipv6, network.ipv6)):
             if wanted is not None and not any(wanted in pool.pool for pool in pools):
-                faults.append(
-                    f"no configured subnet or ip-range contain the IP address {wanted}"
-                )
+                faults.append(f"no configured subnet or ip-range contain the IP address {wanted}")
     wanted_name = request.driver_opts.get(labels.ENDPOINT_IFNAME)
     if wanted_name is not None:
         try:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from collections.abc import Mapping
 
 from cnm import labels
 from cnm.core import subnets
@@ -20,8 +19,8 @@ from cnm.driverapi import NetworkChecker, NetworkDriver
 from cnm.errors import CNMError, Conflict, Forbidden, InvalidParameter, NotFound
 from cnm.types import (
     Endpoint,
-    IpamConfig,
     IPAddress,
+    IpamConfig,
     IPNetwork,
     Network,
     NetworkID,
@@ -108,9 +107,7 @@ class Networks:
                 self._state.write(put=[active], durable=True)
             else:
                 active = self._make(network)
-        self._events.publish(
-            "network", "create", active.id, name=active.name, type=active.driver
-        )
+        self._tell("create", active)
         return active
 
     def _draft(self, request: NetworkRequest, predefined: bool) -> Network:
@@ -202,7 +199,7 @@ class Networks:
         self._state.write(remove=[network])
 
     def _devices(self, network: Network) -> set[str]:
-        """Devices whose own routes are no conflict: an existing bridge that the network will use."""
+        """Devices whose routes are no conflict: an existing bridge that the network will use."""
         named = network.options.get(labels.BRIDGE_NAME)
         return {named} if named else set()
 
@@ -222,7 +219,7 @@ class Networks:
                 raise NotFound(f"network {reference} not found")
             self._refuse_in_use(network)
             self.take_down(network)
-        self._events.publish("network", "destroy", network.id, name=network.name, type=network.driver)
+        self._tell("destroy", network)
         return network
 
     def _refuse_in_use(self, network: Network) -> None:
@@ -275,8 +272,13 @@ class Networks:
             except (CNMError, ExceptionGroup) as error:
                 log.warning("prune: %s", error)
         if removed:
-            self._events.publish("network", "prune", "", reclaimed="0")
+            self._events.publish("network", "prune", "", {"reclaimed": "0"})
         return removed
+
+    def _tell(self, action: str, network: Network) -> None:
+        self._events.publish(
+            "network", action, network.id, {"name": network.name, "type": network.driver}
+        )
 
     # predefined networks
 
@@ -285,8 +287,10 @@ class Networks:
         for name in PREDEFINED:
             if self._state.network_named(name) is not None:
                 continue
-            request = self._default_bridge() if name == "bridge" else NetworkRequest(
-                name, "host" if name == "host" else "null"
+            request = (
+                self._default_bridge()
+                if name == "bridge"
+                else NetworkRequest(name, "host" if name == "host" else "null")
             )
             network = self._create(request, predefined=True)
             self._tell_pool(network)
@@ -311,7 +315,7 @@ class Networks:
         }
         if settings.default_mtu:
             options[labels.MTU] = str(settings.default_mtu)
-        config = ()
+        config: tuple[IpamConfig, ...] = ()
         if settings.default_bridge_subnet is not None:
             config = (
                 IpamConfig(settings.default_bridge_subnet, gateway=settings.default_bridge_gateway),

@@ -62,9 +62,9 @@ class Events:
         self._history: collections.deque[Event] = collections.deque(maxlen=HISTORY)
         self._subscribers: list[Subscription] = []
 
-    def publish(self, type: str, action: str, actor_id: str, **attributes: str) -> None:
+    def publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         """Record an event and hand it to all subscribers."""
-        event = Event(type, action, actor_id, attributes, time.time_ns())
+        event = Event(type, action, actor_id, dict(attributes), time.time_ns())
         with self._mutex:
             self._history.append(event)
             self._subscribers = [item for item in self._subscribers if item.offer(event)]

@@ -91,7 +91,9 @@ class Sandboxes:
                 self._state.write(put=[record], durable=True)
                 if former is not None:
                     self._connections.attach_reserved(record)
-        self._events.publish("container", "start" if former else "create", record.id, name=name)
+        self._events.publish(
+            "container", "start" if former else "create", record.id, {"name": name}
+        )
         return record
 
     def _refuse_taken(
@@ -138,7 +140,7 @@ class Sandboxes:
                 self._give_back(record)
             teardown.finish()
             self._state.write(remove=[record], durable=True)
-        self._events.publish("container", "destroy", record.id, name=record.name)
+        self._events.publish("container", "destroy", record.id, {"name": record.name})
         return record
 
     def _detach(self, record: SandboxRecord, endpoint: Endpoint) -> None:
@@ -173,7 +175,7 @@ class Sandboxes:
                     self._park(current, endpoint)
             teardown.finish()
             self._state.write(put=[replace(current, status=SandboxStatus.EXITED)], durable=True)
-        self._events.publish("container", "die", record.id, name=record.name)
+        self._events.publish("container", "die", record.id, {"name": record.name})
 
     def _park(self, record: SandboxRecord, endpoint: Endpoint) -> None:
         if endpoint.phase is Phase.RESERVED:

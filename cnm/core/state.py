@@ -39,9 +39,9 @@ class State:
         self._sandbox_names: dict[str, SandboxID] = {}
         self._by_network: dict[NetworkID, dict[EndpointID, Endpoint]] = {}
         self._by_sandbox: dict[SandboxID, dict[EndpointID, Endpoint]] = {}
-        for kind in (Network, SandboxRecord, Endpoint):
-            for record in store.all(kind):
-                self._index(record)
+        records: list[Record] = [*store.all(Network), *store.all(SandboxRecord)]
+        for record in [*records, *store.all(Endpoint)]:
+            self._index(record)
 
     # changes
 

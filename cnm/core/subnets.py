@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from cnm.errors import Forbidden, InvalidParameter
 from cnm.hostapi import HostRoute
-from cnm.types import IpamConfig, IPAddress, IPNetwork, Network
+from cnm.types import IPAddress, IpamConfig, IPNetwork, Network
 
 
 def is_size_only(subnet: IPNetwork) -> bool:
@@ -22,10 +22,12 @@ def check_config(configs: Sequence[IpamConfig]) -> None:
     faults: list[str] = []
     for config in configs:
         faults += _faults(config)
-    given = [config.subnet for config in configs if config.subnet and not is_size_only(config.subnet)]
+    given = [
+        config.subnet for config in configs if config.subnet and not is_size_only(config.subnet)
+    ]
     for number, subnet in enumerate(given):
         for other in given[:number]:
-            if subnet.overlaps(other):  # type: ignore[arg-type]
+            if subnet.overlaps(other):
                 faults.append(f"subnet {subnet} overlaps subnet {other} of the same network")
     if faults:
         lines = faults if len(faults) == 1 else [f"* {fault}" for fault in faults]
@@ -42,7 +44,9 @@ def _faults(config: IpamConfig) -> list[str]:
         return [f"invalid subnet {subnet}: too small, it has no room for a gateway and a container"]
     if is_size_only(subnet):
         if config.ip_range or config.gateway or config.aux_addresses:
-            return [f"subnet {subnet} asks for a size only: no ip-range, gateway or address fits it"]
+            return [
+                f"subnet {subnet} asks for a size only: no ip-range, gateway or address fits it"
+            ]
         return []
     if subnet.is_multicast or subnet.is_loopback:
         return [f"invalid subnet {subnet}: multicast and loopback addresses cannot be used"]
@@ -59,7 +63,7 @@ def _faults(config: IpamConfig) -> list[str]:
 
 
 def _contains_range(subnet: IPNetwork, ip_range: IPNetwork) -> bool:
-    return ip_range.version == subnet.version and ip_range.subnet_of(subnet)  # type: ignore[arg-type]
+    return ip_range.version == subnet.version and ip_range.subnet_of(subnet)
 
 
 def _address_faults(subnet: IPNetwork, what: str, address: IPAddress) -> list[str]:
@@ -78,7 +82,7 @@ def refuse_overlap(subnet: IPNetwork, networks: Iterable[Network]) -> None:
     """:raises Forbidden: Docker's text, with the network that holds the subnet."""
     for network in networks:
         for pool in network.ipv4 + network.ipv6:
-            if pool.pool.version == subnet.version and pool.pool.overlaps(subnet):  # type: ignore[arg-type]
+            if pool.pool.version == subnet.version and pool.pool.overlaps(subnet):
                 raise Forbidden(
                     "invalid pool request: Pool overlaps with other one on this address space: "
                     f"{subnet} overlaps {pool.pool} of network {network.name}"
@@ -104,4 +108,4 @@ def overlaps_route(subnet: IPNetwork, route: HostRoute) -> bool:
     destination = route.destination
     if destination.version != subnet.version or destination.prefixlen <= 1:
         return False
-    return destination.overlaps(subnet)  # type: ignore[arg-type]
+    return destination.overlaps(subnet)

@@ -1,0 +1,102 @@
+"""The core put together: what the edges and the daemon hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cnm.core.addressing import Addressing
+from cnm.core.conflicts import Conflicts
+from cnm.core.connect import Connections
+from cnm.core.controller import CoreSettings, Networks
+from cnm.core.events import Events
+from cnm.core.inspect import Inspector
+from cnm.core.locks import Locks
+from cnm.core.reconcile import Reconciler
+from cnm.core.registry import Registry
+from cnm.core.sandboxes import Sandboxes
+from cnm.core.state import State
+from cnm.driverapi import Diagnostic
+from cnm.hostapi import HostRoutes, SysctlLedger
+from cnm.sandboxapi import SandboxProvider
+from cnm.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of ``net doctor``."""
+
+    name: str
+    status: str  # ok, warning, failed
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The CNM, whole."""
+
+    networks: Networks
+    connections: Connections
+    sandboxes: Sandboxes
+    inspector: Inspector
+    events: Events
+    conflicts: Conflicts
+    reconciler: Reconciler
+    registry: Registry
+    ledger: SysctlLedger
+
+    def doctor(self) -> Sequence[Check]:
+        """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
+        checks = []
+        for name, driver in self.registry.drivers():
+            if isinstance(driver, Diagnostic):
+                for feature, works, detail in driver.diagnose():
+                    checks.append(Check(f"{name}: {feature}", "ok" if works else "failed", detail))
+        conflicts = [
+            Check(f"route conflict: {network.name}", "warning", str(route))
+            for network, route in self.conflicts.present()
+        ]
+        checks += conflicts or [
+            Check("route conflicts", "ok", "no route covers a network's subnet")
+        ]
+        for sysctl, (old, new) in self.ledger.remembered().items():
+            checks.append(
+                Check(f"sysctl {sysctl.replace('/', '.')}", "ok", f"{old} -> {new} by us")
+            )
+        drift = self.reconciler.sweep()
+        checks += [
+            Check(f"drift: {item.kind} {item.name}", "warning", item.action) for item in drift
+        ]
+        return checks if drift else [*checks, Check("drift", "ok", "kernel and store agree")]
+
+
+def build(
+    *,
+    store: Store,
+    ledger: SysctlLedger,
+    registry: Registry,
+    sandboxes: SandboxProvider,
+    host_routes: HostRoutes,
+    settings: CoreSettings,
+) -> Core:
+    """Wire the core. Nothing is read from the kernel and nothing changed yet."""
+    state, locks, events = State(store), Locks(), Events()
+    addressing = Addressing(state, registry, locks, host_routes)
+    networks = Networks(state, registry, locks, addressing, events, settings)
+    connections = Connections(state, registry, locks, addressing, events, sandboxes)
+    containers = Sandboxes(state, locks, connections, events, sandboxes)
+    reconciler = Reconciler(
+        state, registry, locks, networks, connections, containers, sandboxes, ledger
+    )
+    conflicts = Conflicts(state, registry, events, host_routes)
+    return Core(
+        networks,
+        connections,
+        containers,
+        Inspector(state, addressing),
+        events,
+        conflicts,
+        reconciler,
+        registry,
+        ledger,
+    )

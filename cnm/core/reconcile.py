@@ -1,0 +1,306 @@
+"""Store against kernel: what start-up and the sweep repair, both ways.
+
+What the store says and the kernel lacks is made again; what carries our mark and the
+store does not know goes. Intent is always written before the kernel is touched and
+dropped after, so a marked object without any record is an orphan at every moment,
+with no need of a lock to say so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from cnm.core.connect import Connections
+from cnm.core.controller import Networks
+from cnm.core.locks import Locks
+from cnm.core.registry import Registry
+from cnm.core.sandboxes import Sandboxes
+from cnm.core.state import State
+from cnm.errors import CNMError, SandboxGone
+from cnm.hostapi import SysctlLedger
+from cnm.ipamapi import LeaseAudit
+from cnm.repairapi import Repairable
+from cnm.sandboxapi import PlacedInterface, SandboxProvider
+from cnm.types import (
+    Endpoint,
+    EndpointState,
+    IPAddress,
+    Network,
+    OwnedObject,
+    Phase,
+    PoolID,
+    Repair,
+    SandboxRecord,
+    SandboxStatus,
+)
+
+log = logging.getLogger(__name__)
+
+HOST_IDENTITY = "host_identity"  # the store's word for the boot that it last saw
+
+
+class Reconciler:
+    """Start-up repair and sweep. Each repair is logged and returned."""
+
+    def __init__(
+        self,
+        state: State,
+        registry: Registry,
+        locks: Locks,
+        networks: Networks,
+        connections: Connections,
+        sandboxes: Sandboxes,
+        provider: SandboxProvider,
+        ledger: SysctlLedger,
+    ) -> None:
+        self._state = state
+        self._registry = registry
+        self._locks = locks
+        self._networks = networks
+        self._connections = connections
+        self._sandboxes = sandboxes
+        self._provider = provider
+        self._ledger = ledger
+        self._repairs: list[Repair] = []
+
+    def start(self) -> list[Repair]:
+        """Once, before anybody is served: finish or undo what a killed daemon left half-way."""
+        repairs: list[Repair] = []
+        if self._rebooted():
+            repairs += self._forget_last_boot()
+        repairs += self._settle()
+        repairs += self._round()
+        repairs += self._guarded("leases", self._audit_leases)
+        return self._told(repairs)
+
+    def sweep(self) -> list[Repair]:
+        """The same comparison beside running work, under the locks of each part."""
+        return self._told(self._round())
+
+    @property
+    def repairs(self) -> Sequence[Repair]:
+        """The latest repairs, for ``net doctor``."""
+        return tuple(self._repairs[-100:])
+
+    def _told(self, repairs: list[Repair]) -> list[Repair]:
+        for repair in repairs:
+            log.warning("repaired %s", repair)
+        self._repairs = (self._repairs + repairs)[-100:]
+        return repairs
+
+    def _guarded(self, what: str, step: Callable[..., list[Repair]], *args: object) -> list[Repair]:
+        """One part that cannot be repaired must not keep the others from it."""
+        try:
+            return step(*args)
+        except (CNMError, ExceptionGroup) as error:
+            log.error("cannot repair %s: %s", what, error)
+            return [Repair("failure", what, str(error))]
+
+    # boot
+
+    def _rebooted(self) -> bool:
+        known, now = self._state.store.meta(HOST_IDENTITY), self._provider.host_identity()
+        if known != now:
+            self._state.store.set_meta(HOST_IDENTITY, now)
+        return known is not None and known != now
+
+    def _forget_last_boot(self) -> list[Repair]:
+        """After a reboot of the host no namespace, link or sysctl of ours is left."""
+        log.info("the host was booted since the last start: networks are made anew")
+        for name in self._ledger.remembered():
+            self._ledger.forget(name)
+        repairs: list[Repair] = []
+        for record in self._state.sandboxes():
+            if record.status is SandboxStatus.RUNNING:
+                repairs += self._guarded(f"container {record.name}", self._exit, record)
+        return repairs
+
+    def _exit(self, record: SandboxRecord) -> list[Repair]:
+        self._sandboxes.mark_exited(record)
+        return [Repair("container", record.name, "its namespace is gone: marked as exited")]
+
+    # what was half-way
+
+    def _settle(self) -> list[Repair]:
+        repairs: list[Repair] = []
+        for endpoint in self._state.endpoints():
+            repairs += self._guarded(
+                f"endpoint {endpoint.id[:12]}", self._settle_endpoint, endpoint
+            )
+        for network in self._state.networks():
+            repairs += self._guarded(f"network {network.name}", self._settle_network, network)
+        return repairs
+
+    def _settle_network(self, network: Network) -> list[Repair]:
+        if network.phase is Phase.ACTIVE:
+            return []
+        self._networks.take_down(network)
+        undone = network.phase is Phase.CREATING
+        return [
+            Repair("network", network.name, "creation undone" if undone else "removal finished")
+        ]
+
+    def _settle_endpoint(self, endpoint: Endpoint) -> list[Repair]:
+        """Undo a half-made connect, finish a half-made disconnect."""
+        network = self._state.network(endpoint.network_id)
+        record = self._state.sandbox(endpoint.sandbox_id)
+        if network is None or record is None:
+            self._state.write(remove=[endpoint])
+            return [
+                Repair("endpoint", endpoint.id[:12], "removed: its network or container is gone")
+            ]
+        if endpoint.phase in (Phase.ACTIVE, Phase.RESERVED):
+            return []
+        self._connections.detach(network, record, endpoint)
+        undone = endpoint.phase is Phase.CREATING
+        return [
+            Repair(
+                "endpoint",
+                f"{record.name} on {network.name}",
+                "connect undone" if undone else "disconnect finished",
+            )
+        ]
+
+    # one round over everything
+
+    def _round(self) -> list[Repair]:
+        repairs: list[Repair] = []
+        for record in self._state.sandboxes():
+            if record.status is SandboxStatus.RUNNING:
+                repairs += self._guarded(f"container {record.name}", self._notice_exit, record)
+        for network in self._state.networks():
+            if not network.config_only:
+                repairs += self._guarded(f"network {network.name}", self._restore_network, network)
+        for name, driver in self._registry.drivers():
+            if isinstance(driver, Repairable):
+                repairs += self._guarded(f"driver {name}", self._remove_orphans, driver)
+        for record in self._state.sandboxes():
+            if record.status is SandboxStatus.RUNNING:
+                repairs += self._guarded(f"container {record.name}", self._restore_sandbox, record)
+        return repairs
+
+    def _notice_exit(self, record: SandboxRecord) -> list[Repair]:
+        try:
+            with self._provider.open(record):
+                return []
+        except SandboxGone:
+            return self._exit(record)
+
+    def _restore_network(self, network: Network) -> list[Repair]:
+        with self._locks.network(network.id, exclusive=True):
+            current = self._state.network(network.id)
+            if current is None:
+                return []
+            repairs: list[Repair] = []
+            for endpoint in self._state.endpoints_of_network(network.id):
+                # under the exclusive lock nothing is under way: a half-made one is a failed one
+                repairs += self._settle_endpoint(endpoint)
+            repairs += self._settle_network(current)
+            driver = self._registry.driver(network.driver)
+            if current.phase is Phase.ACTIVE and isinstance(driver, Repairable):
+                repairs += driver.restore(current.spec(), self._endpoint_states(current))
+            return repairs
+
+    def _endpoint_states(self, network: Network) -> list[EndpointState]:
+        states = []
+        for endpoint in self._state.endpoints_of_network(network.id):
+            record = self._state.sandbox(endpoint.sandbox_id)
+            if endpoint.phase is not Phase.ACTIVE or record is None:
+                continue
+            running = record.status is SandboxStatus.RUNNING
+            states.append(
+                EndpointState(
+                    endpoint.id,
+                    endpoint.interface,
+                    record.key if running else None,
+                    endpoint.interface_name,
+                    endpoint.request.driver_opts,
+                )
+            )
+        return states
+
+    def _remove_orphans(self, driver: Repairable) -> list[Repair]:
+        repairs = []
+        for item in driver.owned():
+            if self._accounted_for(item):
+                continue
+            driver.remove_orphan(item)
+            repairs.append(Repair(item.kind, item.name, "removed: nothing in the store owns it"))
+        return repairs
+
+    def _accounted_for(self, item: OwnedObject) -> bool:
+        if item.endpoint_id is not None:
+            endpoint = self._state.endpoint(item.endpoint_id)
+            return endpoint is not None and endpoint.phase is not Phase.RESERVED
+        if item.network_id is not None:
+            return self._state.network(item.network_id) is not None
+        return any(not network.config_only for network in self._state.networks())
+
+    def _restore_sandbox(self, record: SandboxRecord) -> list[Repair]:
+        with self._locks.sandbox(record.id):
+            placed = [
+                PlacedInterface(endpoint.join, endpoint.interface)
+                for endpoint in self._state.endpoints_of_sandbox(record.id)
+                if endpoint.phase is Phase.ACTIVE and endpoint.join is not None
+            ]
+            try:
+                with self._provider.open(record) as sandbox:
+                    found = sandbox.repair(placed, *self._connections.routes(record.id))
+            except SandboxGone:
+                return []  # it went just now: the next round notices
+            return [replace(repair, name=f"{repair.name} in {record.name}") for repair in found]
+
+    # leases
+
+    def _audit_leases(self) -> list[Repair]:
+        """Leases equal to what the records say; only at start-up, when nothing is under way."""
+        repairs: list[Repair] = []
+        for name, ipam in self._registry.ipam_drivers():
+            if not isinstance(ipam, LeaseAudit):
+                continue
+            wanted = self._wanted_leases(name)
+            with self._locks.space(name):
+                local, _ = ipam.default_address_spaces()
+                for pool_id, subnet in ipam.pools(local).items():
+                    if pool_id not in wanted:
+                        for address in ipam.leases(pool_id):
+                            self._registry.ipam(name).release_address(pool_id, address)
+                        self._registry.ipam(name).release_pool(pool_id)
+                        repairs.append(Repair("pool", str(subnet), "released: no network holds it"))
+                for pool_id, addresses in wanted.items():
+                    repairs += self._audit_pool(name, ipam, pool_id, addresses)
+        return repairs
+
+    def _audit_pool(
+        self, name: str, ipam: LeaseAudit, pool_id: PoolID, wanted: set[IPAddress]
+    ) -> list[Repair]:
+        driver, leased = self._registry.ipam(name), set(ipam.leases(pool_id))
+        repairs = []
+        for address in leased - wanted:
+            driver.release_address(pool_id, address)
+            repairs.append(Repair("lease", str(address), "released: nothing holds it"))
+        for address in wanted - leased:
+            driver.request_address(pool_id, address)
+            repairs.append(Repair("lease", str(address), "taken again"))
+        return repairs
+
+    def _wanted_leases(self, ipam_name: str) -> dict[PoolID, set[IPAddress]]:
+        wanted: dict[PoolID, set[IPAddress]] = {}
+        for network in self._state.networks():
+            if network.ipam_driver != ipam_name:
+                continue
+            held = [
+                address.ip
+                for endpoint in self._state.endpoints_of_network(network.id)
+                for address in (endpoint.interface.address, endpoint.interface.address_ipv6)
+                if address is not None
+            ]
+            for pool in network.ipv4 + network.ipv6:
+                addresses = wanted.setdefault(pool.pool_id, set())
+                addresses.update(address for address in held if address in pool.pool)
+                addresses.update(interface.ip for interface in pool.aux_addresses.values())
+                if pool.gateway and pool.gateway_leased:
+                    addresses.add(pool.gateway.ip)
+        return wanted

@@ -1,0 +1,74 @@
+"""What answers look like: JSON bodies, errors, and which error becomes which status."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from cnm.errors import CNMError, TeardownError
+
+log = logging.getLogger(__name__)
+
+PAGE_NOT_FOUND = "page not found"
+NOT_YET = "not supported yet"
+
+
+class Json(Response):
+    """A JSON body. The documents are plain, so FastAPI's encoder (0.3 ms) is not needed."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return encode(content)
+
+
+def encode(document: Any) -> bytes:
+    """Compact JSON and a line end, as Docker's."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "replace") + b"\n"
+
+
+def failure(status: int, message: str) -> Json:
+    """An error's answer."""
+    return Json({"message": message}, status)
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer its errors in Docker's shape."""
+    app.add_exception_handler(CNMError, _refused)
+    app.add_exception_handler(TeardownError, _refused)
+    app.add_exception_handler(HTTPException, _unknown_path)
+    app.add_exception_handler(RequestValidationError, _bad_body)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    status = error.http_status if isinstance(error, CNMError | TeardownError) else 500
+    level = logging.ERROR if status == 500 else logging.DEBUG
+    where = f"{request.method} {request.scope['path']}"
+    log.log(level, "%s: %s %s", where, status, error, exc_info=log.isEnabledFor(logging.DEBUG))
+    return failure(status, str(error))
+
+
+def _unknown_path(request: Request, error: Exception) -> Response:
+    """Docker answers 404 to a method that a path does not have, too."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return failure(404, PAGE_NOT_FOUND) if status in {404, 405} else failure(status, str(error))
+
+
+def _bad_body(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    if first["type"] == "json_invalid":
+        reason = str(first["ctx"]["error"])
+        if reason == "Extra data":
+            return failure(400, "unexpected content after JSON")
+        return failure(400, f"invalid JSON: {reason[:1].lower()}{reason[1:]}")
+    reason = first["msg"][:1].lower() + first["msg"][1:]
+    return failure(400, f"invalid JSON: {where}: {reason}" if where else f"invalid JSON: {reason}")

@@ -1,0 +1,128 @@
+"""What the daemon says of itself: ``/version`` and ``/info``."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cnm
+from cnm.engine.versions import ANNOUNCED, OLDEST
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonInfo:
+    """Facts that the wiring knows and the API shows."""
+
+    id: str
+    root: str
+    network_drivers: Sequence[str] = ()
+    debug: bool = False
+    labels: Sequence[str] = ()
+    address_pools: Sequence[tuple[str, int]] = field(default_factory=tuple)
+
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+
+
+def version() -> dict[str, Any]:
+    """The document of ``GET /version``. What Go builds have and we have not is empty."""
+    kernel = os.uname()
+    facts = {
+        "ApiVersion": str(ANNOUNCED),
+        "MinAPIVersion": str(OLDEST),
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": _ARCHITECTURES.get(kernel.machine, kernel.machine),
+        "KernelVersion": kernel.release,
+        "BuildTime": "",
+    }
+    details = {**facts, "Experimental": "false", "Python": platform.python_version()}
+    engine = {"Name": "Engine", "Version": cnm.__version__, "Details": details}
+    return {
+        "Platform": {"Name": "cnm"},
+        "Components": [engine],
+        "Version": cnm.__version__,
+        **facts,
+    }
+
+
+def info(daemon: DaemonInfo, states: Mapping[str, int]) -> dict[str, Any]:
+    """The document of ``GET /info``. ``states``: number of containers by state."""
+    return {
+        "ID": daemon.id,
+        **_machine(),
+        "Containers": sum(states.values()),
+        "ContainersRunning": states.get("running", 0),
+        "ContainersPaused": 0,
+        "ContainersStopped": states.get("exited", 0),
+        "Images": 0,
+        "ServerVersion": cnm.__version__,
+        "DockerRootDir": daemon.root,
+        "Debug": daemon.debug,
+        "ExperimentalBuild": False,
+        "Labels": list(daemon.labels),
+        "Plugins": {
+            "Volume": [],
+            "Network": list(daemon.network_drivers),
+            "Authorization": None,
+            "Log": [],
+        },
+        "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "Error": ""},
+        "DefaultAddressPools": [
+            {"Base": base, "Size": size} for base, size in daemon.address_pools
+        ],
+        "FirewallBackend": {"Driver": "nftables"},
+        "LiveRestoreEnabled": True,
+        **_ABSENT,
+    }
+
+
+# clients read these; there is no image store and no container runtime behind them
+_ABSENT: Mapping[str, Any] = {
+    "Driver": "",
+    "DriverStatus": [],
+    "LoggingDriver": "",
+    "CgroupDriver": "none",
+    "CgroupVersion": "2",
+    "Runtimes": {},
+    "DefaultRuntime": "",
+    "SecurityOptions": [],
+    "RegistryConfig": None,
+    "HttpProxy": "",
+    "HttpsProxy": "",
+    "NoProxy": "",
+    "Warnings": [],
+}
+
+
+def _machine() -> dict[str, Any]:
+    kernel = os.uname()
+    return {
+        "Name": kernel.nodename,
+        "OperatingSystem": _operating_system(),
+        "OSType": "linux",
+        "Architecture": kernel.machine,
+        "KernelVersion": kernel.release,
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "IPv4Forwarding": _forwards(),
+    }
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+def _forwards() -> bool:
+    try:
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+    except OSError:
+        return False

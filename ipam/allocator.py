@@ -101,7 +101,7 @@ class Allocator:
         """
         pool = self._pool(pool_id)
         if address is None:
-            leased = pool.choose(serial=_is_serial(pool.stored.options, options))
+            leased = pool.choose(serial=_is_serial(pool.stored, options))
         else:
             pool.subnet.check(address)
             leased = address
@@ -213,8 +213,9 @@ def _pool_id(space: str, pool: IPNetwork, sub_pool: IPNetwork | None) -> PoolID:
     return PoolID(f"{space}/{pool}" if sub_pool is None else f"{space}/{pool}/{sub_pool}")
 
 
-def _is_serial(*options: Mapping[str, str] | None) -> bool:
-    return any(item is not None and item.get(SERIAL_ALLOCATION) == "true" for item in options)
+def _is_serial(stored: StoredPool, options: Mapping[str, str] | None) -> bool:
+    wanted = options.get(SERIAL_ALLOCATION) if options else None
+    return (wanted or stored.options.get(SERIAL_ALLOCATION)) == "true"
 
 
 def _restore(spaces: Mapping[str, AddressSpace], stored: StoredPool) -> Pool:

@@ -230,7 +230,7 @@ def _refuse_unusable(path: Path, newest: int) -> None:
             f"use a newer cnm, or put back {path.name}.v{newest}.bak"
         )
     if verdict != "ok":
-        raise StoreError(damaged % verdict)
+        raise StoreError(damaged % verdict.splitlines()[-1])
     if version == 0 and known:
         raise StoreError(damaged % "it is a database of another program")
 

@@ -68,8 +68,11 @@ class Reconciler:
     def start(self) -> list[Repair]:
         """Once, before anybody is served: finish or undo what a killed daemon left half-way."""
         repairs: list[Repair] = []
-        if self._rebooted():
+        seen, now = self._state.store.meta(HOST_IDENTITY), self._provider.host_identity()
+        if seen not in (None, now):
             repairs += self._forget_last_boot()
+        if seen != now:
+            self._state.store.set_meta(HOST_IDENTITY, now)
         repairs += self._settle()
         repairs += self._round()
         repairs += self._guarded("leases", self._audit_leases)
@@ -99,12 +102,6 @@ class Reconciler:
             return [Repair("failure", what, str(error))]
 
     # boot
-
-    def _rebooted(self) -> bool:
-        known, now = self._state.store.meta(HOST_IDENTITY), self._provider.host_identity()
-        if known != now:
-            self._state.store.set_meta(HOST_IDENTITY, now)
-        return known is not None and known != now
 
     def _forget_last_boot(self) -> list[Repair]:
         """After a reboot of the host no namespace, link or sysctl of ours is left."""

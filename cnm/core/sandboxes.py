@@ -23,7 +23,7 @@ from cnm.types import (
     SandboxRecord,
     SandboxStatus,
 )
-from cnm.undo import Teardown
+from cnm.undo import Teardown, Undo
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
@@ -87,9 +87,10 @@ class Sandboxes:
                 loopback_was_up=loopback_up,
                 labels=labels or {},
             )
-            with self._locks.sandbox(record.id):
+            with self._locks.sandbox(record.id), Undo() as undo:
                 self._state.write(put=[record], durable=True)
                 if former is not None:
+                    undo.push(self._park_all, record)
                     self._connections.attach_reserved(record)
         self._events.publish(
             "container", "start" if former else "create", record.id, {"name": name}
@@ -169,13 +170,17 @@ class Sandboxes:
             current = self._state.sandbox(record.id)
             if current is None or current.status is SandboxStatus.EXITED:
                 return
-            teardown = Teardown(f"container {record.name} exited")
-            for endpoint in self._state.endpoints_of_sandbox(record.id):
-                with teardown.step():
-                    self._park(current, endpoint)
-            teardown.finish()
-            self._state.write(put=[replace(current, status=SandboxStatus.EXITED)], durable=True)
+            self._park_all(current)
         self._events.publish("container", "die", record.id, {"name": record.name})
+
+    def _park_all(self, record: SandboxRecord) -> None:
+        """Mark as exited. The caller holds the sandbox's lock."""
+        teardown = Teardown(f"container {record.name} exited")
+        for endpoint in self._state.endpoints_of_sandbox(record.id):
+            with teardown.step():
+                self._park(record, endpoint)
+        teardown.finish()
+        self._state.write(put=[replace(record, status=SandboxStatus.EXITED)], durable=True)
 
     def _park(self, record: SandboxRecord, endpoint: Endpoint) -> None:
         if endpoint.phase is Phase.RESERVED:

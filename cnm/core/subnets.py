@@ -63,7 +63,7 @@ def _faults(config: IpamConfig) -> list[str]:
 
 
 def _contains_range(subnet: IPNetwork, ip_range: IPNetwork) -> bool:
-    return ip_range.version == subnet.version and ip_range.subnet_of(subnet)
+    return ip_range.prefixlen >= subnet.prefixlen and ip_range.network_address in subnet
 
 
 def _address_faults(subnet: IPNetwork, what: str, address: IPAddress) -> list[str]:

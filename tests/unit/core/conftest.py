@@ -1,0 +1,311 @@
+"""A core over the real store and the real IPAM, with a driver and sandboxes made of dictionaries.
+
+The fakes keep the contracts (the driver passes the same idempotence rules) and fail at
+a chosen call: what the core does about a failure at each step is pure logic.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnm.core.controller import CoreSettings
+from cnm.core.facade import Core, build
+from cnm.core.registry import Registry
+from cnm.driverapi import Capability
+from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
+from cnm.hostapi import HostRoute
+from cnm.ipam.allocator import Allocator
+from cnm.ipam.null import NullIpam
+from cnm.ipamapi import IpamContext
+from cnm.sandboxapi import DefaultRoute, PlacedInterface
+from cnm.store import SqliteStore
+from cnm.types import (
+    EndpointID,
+    EndpointInterface,
+    EndpointState,
+    JoinInfo,
+    NamespaceIdentity,
+    NetworkID,
+    NetworkSpec,
+    OwnedObject,
+    Repair,
+    SandboxKey,
+    SandboxRecord,
+)
+
+
+class Fault:
+    """Raises at the Nth kernel step after being armed."""
+
+    def __init__(self) -> None:
+        self.remaining = 0
+
+    def arm(self, step: int) -> None:
+        self.remaining = step
+
+    def step(self, what: str) -> None:
+        if self.remaining:
+            self.remaining -= 1
+            if not self.remaining:
+                raise KernelError(5, what)
+
+
+@dataclass
+class FakeKernel:
+    """What drivers and sandboxes have made."""
+
+    fault: Fault = field(default_factory=Fault)
+    networks: dict[str, NetworkSpec] = field(default_factory=dict)
+    links: dict[str, tuple[str, str]] = field(default_factory=dict)  # endpoint -> namespace, name
+    configured: dict[tuple[str, str], EndpointInterface] = field(default_factory=dict)
+    gateways: dict[str, tuple[DefaultRoute | None, DefaultRoute | None]] = field(
+        default_factory=dict
+    )
+    namespaces: dict[str, int] = field(default_factory=dict)  # path -> cookie
+    foreign: dict[str, set[str]] = field(default_factory=dict)  # namespace -> names of links
+    boot: str = "boot-1"
+    routes: list[HostRoute] = field(default_factory=list)
+
+
+class FakeDriver:
+    """Keeps the driver contract in dictionaries."""
+
+    def __init__(self, kernel: FakeKernel, name: str = "bridge", **capability: Any) -> None:
+        self.kernel = kernel
+        self.name = name
+        self.capability = Capability(**capability)
+
+    def create_network(self, network: NetworkSpec) -> None:
+        self.kernel.fault.step("create network")
+        self.kernel.networks[network.id] = network
+
+    def delete_network(self, network_id: NetworkID) -> None:
+        self.kernel.networks.pop(network_id, None)
+
+    def create_endpoint(
+        self,
+        network_id: NetworkID,
+        endpoint_id: EndpointID,
+        interface: EndpointInterface,
+        options: Mapping[str, Any],
+    ) -> EndpointInterface:
+        self.kernel.fault.step("create endpoint")
+        return EndpointInterface(
+            interface.address,
+            interface.address_ipv6,
+            interface.mac or "02:42:00:00:00:01",
+            interface.link_local,
+        )
+
+    def delete_endpoint(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
+        self.kernel.links.pop(endpoint_id, None)
+
+    def endpoint_oper_info(
+        self, network_id: NetworkID, endpoint_id: EndpointID
+    ) -> Mapping[str, Any]:
+        return {}
+
+    def join(
+        self,
+        network_id: NetworkID,
+        endpoint_id: EndpointID,
+        sandbox_key: SandboxKey | None,
+        interface_name: str,
+        options: Mapping[str, Any],
+    ) -> JoinInfo:
+        self.kernel.fault.step("join")
+        self.kernel.links[endpoint_id] = (sandbox_key or "", interface_name)
+        spec = self.kernel.networks[network_id]
+        v4 = spec.ipv4[0].gateway if spec.ipv4 and not spec.internal else None
+        v6 = spec.ipv6[0].gateway if spec.ipv6 and not spec.internal else None
+        return JoinInfo(
+            interface_name,
+            placed=True,
+            gateway=v4.ip if isinstance(v4, ipaddress.IPv4Interface) else None,
+            gateway_ipv6=v6.ip if isinstance(v6, ipaddress.IPv6Interface) else None,
+        )
+
+    def leave(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
+        namespace, name = self.kernel.links.pop(endpoint_id, ("", ""))
+        self.kernel.configured.pop((namespace, name), None)
+
+    def owned(self) -> Collection[OwnedObject]:
+        return [
+            *(
+                OwnedObject("link", f"br-{key[:12]}", NetworkID(key))
+                for key in self.kernel.networks
+            ),
+            *(
+                OwnedObject("link", f"veth{key[:7]}", endpoint_id=EndpointID(key))
+                for key in self.kernel.links
+            ),
+        ]
+
+    def restore(self, network: NetworkSpec, endpoints: Sequence[EndpointState]) -> Sequence[Repair]:
+        repairs = []
+        if network.id not in self.kernel.networks:
+            self.kernel.networks[network.id] = network
+            repairs.append(Repair("link", f"br-{network.id[:12]}", "created again"))
+        for endpoint in endpoints:
+            if endpoint.endpoint_id not in self.kernel.links and endpoint.sandbox_key:
+                place = (endpoint.sandbox_key, endpoint.interface_name)
+                self.kernel.links[endpoint.endpoint_id] = place
+                repairs.append(Repair("link", endpoint.interface_name, "created again"))
+        return repairs
+
+    def remove_orphan(self, item: OwnedObject) -> None:
+        self.kernel.networks.pop(item.network_id or "", None)
+        self.kernel.links.pop(item.endpoint_id or "", None)
+
+
+class FakeSandbox:
+    """One namespace of the fake kernel."""
+
+    def __init__(self, kernel: FakeKernel, record: SandboxRecord) -> None:
+        self.kernel = kernel
+        self.key = record.key
+
+    def interface_names(self) -> Collection[str]:
+        placed = {name for key, name in self.kernel.links.values() if key == self.key}
+        return placed | self.kernel.foreign.get(self.key, set())
+
+    def add_interface(self, join: JoinInfo, interface: EndpointInterface) -> str:
+        self.kernel.fault.step("add interface")
+        self.kernel.configured[self.key, join.interface_name] = interface
+        return join.interface_name
+
+    def remove_interface(self, name: str) -> None:
+        self.kernel.configured.pop((self.key, name), None)
+
+    def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
+        self.kernel.fault.step("set default gateway")
+        self.kernel.gateways[self.key] = (v4, v6)
+
+    def repair(
+        self,
+        interfaces: Sequence[PlacedInterface],
+        v4: DefaultRoute | None,
+        v6: DefaultRoute | None,
+    ) -> Sequence[Repair]:
+        repairs = []
+        for item in interfaces:
+            place = (self.key, item.join.interface_name)
+            if self.kernel.configured.get(place) != item.interface:
+                self.kernel.configured[place] = item.interface
+                repairs.append(Repair("address", item.join.interface_name, "set again"))
+        if self.kernel.gateways.get(self.key, (None, None)) != (v4, v6):
+            self.kernel.gateways[self.key] = (v4, v6)
+            repairs.append(Repair("route", "default", "set again"))
+        return repairs
+
+    def destroy(self) -> None:
+        self.kernel.gateways.pop(self.key, None)
+
+    def __enter__(self) -> FakeSandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class FakeProvider:
+    """Namespaces of the fake kernel."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+
+    def identify(self, key: SandboxKey) -> tuple[NamespaceIdentity, bool]:
+        if key not in self.kernel.namespaces:
+            raise NotFound(f"{key}: no such file")
+        if self.kernel.namespaces[key] == 0:
+            raise InvalidParameter(f"{key} is no network namespace")
+        return NamespaceIdentity(self.kernel.namespaces[key]), False
+
+    def host_identity(self) -> str:
+        return self.kernel.boot
+
+    def open(self, record: SandboxRecord) -> FakeSandbox:
+        if self.kernel.namespaces.get(record.key) != record.identity.cookie:
+            raise SandboxGone(f"the namespace of {record.name} is gone")
+        return FakeSandbox(self.kernel, record)
+
+
+class FakeRoutes:
+    """The host's routes, as a list."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+
+    def routes(self) -> Sequence[HostRoute]:
+        return list(self.kernel.routes)
+
+    def watch(self, added: Callable[[HostRoute], None]) -> Callable[[], None]:
+        return lambda: None
+
+
+class World:
+    """A machine on which the core can be started again and again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kernel = FakeKernel()
+        self.settings = CoreSettings()
+        self._store: SqliteStore | None = None
+        self.core = self.start()
+
+    def start(self) -> Core:
+        self.stop()
+        self._store = SqliteStore(self.folder / "cnm.db")
+        ula = ipaddress.IPv6Network("fd00:1:2::/48")
+        allocator = Allocator(IpamContext(self._store.leases, ula))
+        drivers = {
+            "bridge": FakeDriver(self.kernel),
+            "host": FakeDriver(self.kernel, "host", instances=1, attachable=False, addressed=False),
+            "null": FakeDriver(self.kernel, "null", instances=1, attachable=False, addressed=False),
+        }
+        self.core = build(
+            store=self._store,
+            ledger=self._store.ledger,
+            registry=Registry(drivers, {"default": allocator, "null": NullIpam()}),
+            sandboxes=FakeProvider(self.kernel),
+            host_routes=FakeRoutes(self.kernel),
+            settings=self.settings,
+        )
+        return self.core
+
+    def stop(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def namespace(self, name: str, cookie: int) -> str:
+        path = f"/run/netns/{name}"
+        self.kernel.namespaces[path] = cookie
+        return path
+
+    def adopt(self, name: str, cookie: int) -> SandboxRecord:
+        return self.core.sandboxes.adopt(name, self.namespace(name, cookie))
+
+    def leased(self) -> set[str]:
+        """All leased addresses, as the database has them."""
+        assert self._store is not None
+        leases = self._store.leases
+        return {str(a) for pool in leases.pools() for a in leases.leases(pool.pool_id)}
+
+    def pools(self) -> set[str]:
+        """All pools, as the database has them."""
+        assert self._store is not None
+        return {str(pool.pool) for pool in self._store.leases.pools()}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A new machine without networks."""
+    machine = World(tmp_path)
+    yield machine
+    machine.stop()

@@ -8,6 +8,7 @@ texts and whose methods can be called by a template.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -211,11 +212,11 @@ def _real(verb: str, flags: str, width: str, precision: str | None, value: float
 
 
 def _float(value: float) -> str:
-    """The shortest digits that read back the same; an exponent from 1e21 and below 1e-4."""
-    shown = repr(value)
-    if "e" not in shown or abs(value) >= 1e21 or 0 < abs(value) < 1e-4:
-        return shown.removesuffix(".0")
-    return format(value, ".0f")
+    """The shortest digits that read back the same; an exponent from 1e6 and below 1e-4."""
+    if value and not 1e-4 <= abs(value) < 1e6 and math.isfinite(value):
+        digits = len(repr(value).partition("e")[0].replace(".", "").strip("-0"))
+        return f"{value:.{digits - 1}e}"
+    return repr(value).removesuffix(".0")
 
 
 def _pad(shown: str, flags: str, width: str) -> str:

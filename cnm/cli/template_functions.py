@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cnm.cli.gotext import NO_VALUE, Row, Struct, Time, sprintf, text, to_json, type_name
+from cnm.cli.gotext import NO_VALUE, Row, Struct, sprintf, text, to_json, type_name
 
 
 class CallFailed(Exception):
@@ -47,7 +47,7 @@ def length(value: object) -> int:
     """
     if isinstance(value, str):
         return len(value.encode())
-    if isinstance(value, (dict, list)) and not isinstance(value, Struct):
+    if isinstance(value, (dict, list)):
         return len(value)
     raise CallFailed(f"len of {_nil_or_type(value)}")
 
@@ -79,7 +79,7 @@ def _index_list(value: object, key: object) -> object:
     if not isinstance(value, (list, str)):
         raise CallFailed(f"can't index item of type {type_name(value)}")
     if not isinstance(key, int) or isinstance(key, bool):
-        raise CallFailed(f"cannot index slice/array with type {_nil_or_type(key)}")
+        raise CallFailed(f"cannot index slice/array with type {type_name(key)}")
     items = list(value.encode()) if isinstance(value, str) else value
     if not 0 <= key < len(items):
         raise CallFailed(f"index out of range: {key}")
@@ -157,12 +157,12 @@ def _pad(value: str, before: int, after: int) -> str:
 
 def _title(value: str) -> str:
     """The first letter of each word in upper case, the others as they are."""
-    return "".join(
-        letter.upper()
-        if place == 0 or not (value[place - 1].isalnum() or value[place - 1] in "_'-")
-        else letter
-        for place, letter in enumerate(value)
-    )
+    letters = list(value)
+    for place, letter in enumerate(letters):
+        before = value[place - 1] if place else " "
+        if not (before.isalnum() or before == "_"):
+            letters[place] = letter.upper()
+    return "".join(letters)
 
 
 def _split(value: str, separator: str) -> list[object]:
@@ -234,7 +234,7 @@ HEADER_FUNCTIONS: Mapping[str, Function] = {
 def accepts(kind: str, value: object) -> bool:
     """Whether an argument of this kind letter may have this value."""
     if kind == "s":
-        return isinstance(value, str) and not isinstance(value, Time)
+        return isinstance(value, str)
     if kind == "i":
         return isinstance(value, int) and not isinstance(value, bool)
     if kind == "l":

@@ -10,7 +10,7 @@ import re
 
 from cnm.cli.errors import TemplateError
 
-KEYWORDS = frozenset({"if", "else", "end", "range", "with", "break", "continue"})
+KEYWORDS = frozenset("if else end range with break continue define template block".split())
 
 # Order matters: a number may begin with a dot or a sign, ":=" goes before "=".
 _WORD = re.compile(

@@ -145,6 +145,8 @@ class Parser:
                 nodes.append(Action(self._pipe("command", "right")))
                 continue
             word = self._take()
+            if word.value in _UNSUPPORTED:
+                raise fail(word.line, f"{{{{{word.value}}}}} is not supported")
             if word.value in ("else", "end"):
                 return nodes, word
             nodes.append(self._jump(word) if word.value in _JUMPS else self._branch(word))
@@ -243,12 +245,10 @@ class Parser:
                 break
             if token.kind == "pipe":
                 self._take()
-                if self._peek().kind == end:
-                    raise fail(token.line, "missing value for command")
                 break
             operands.append(self._operand())
         if not operands:
-            raise fail(token.line, "empty command")
+            raise fail(token.line, f'unexpected "{token.value}" in command')
         return Command(operands)
 
     def _operand(self) -> Operand:
@@ -260,6 +260,8 @@ class Parser:
             text = token.value
         fields = [token.value[1:]] if token.kind == "field" else []
         position = token.position
+        if self._peek().kind == "dot" and self._adjacent():
+            raise fail(token.line, _misplaced(self._peek()))
         if self._peek().kind == "field":
             # As Go: a chain's position is that of its second part.
             position = self._peek().position
@@ -294,6 +296,7 @@ class Parser:
         return "literal", literal(token)
 
 
+_UNSUPPORTED = ("define", "template", "block")
 _JUMPS = ("break", "continue")
 _CLOSED = Token("keyword", "end", 0, 0)
 
@@ -313,8 +316,17 @@ def literal(token: Token) -> object:
         return token.value == "true"
     if token.kind == "number":
         return _number(token)
-    where = "unclosed action" if token.kind == "eof" else f'unexpected "{token.value}" in operand'
-    raise fail(token.line, where)
+    raise fail(token.line, _misplaced(token))
+
+
+def _misplaced(token: Token) -> str:
+    if token.kind == "right":
+        return "unclosed left paren"
+    if token.kind == "close":
+        return "unexpected right paren"
+    if token.kind == "dot":
+        return "unexpected <.> in operand"
+    return f'unexpected "{token.value}" in operand'
 
 
 def _number(token: Token) -> int | float:
@@ -352,4 +364,4 @@ def _escape(letter: str, digits: str, token: Token) -> str:
         return letter
     if letter in _ESCAPES:
         return _ESCAPES[letter]
-    raise fail(token.line, f"invalid syntax in {token.value}")
+    raise fail(token.line, "invalid syntax")

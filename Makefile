@@ -1,0 +1,51 @@
+# Every target works on a fresh Debian 12 or newer with only Python, make and apt,
+# as root or with sudo. See CONTRIBUTING.md for what each one is for.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The folders dns/, ipam/, ... beside cnm/ must never be imported by their bare names.
+export PYTHONSAFEPATH := 1
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Namespaces need root; what is only built or checked does not.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=PYTHONSAFEPATH,SEED,UPDATE_GOLDEN)
+# Kernel tests wait for RCU more than they compute: more workers than cores pay.
+WORKERS ?= 4
+PYTEST := $(AS_ROOT) $(BIN)/python -m pytest
+
+.PHONY: help setup demo test vmtest torture soak bench lint clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup: ## install what is missing: Debian packages, .venv, the project
+	@scripts/setup.sh
+
+demo: setup ## two networks, a kill -9 and the repair, on a stage of its own
+	@$(AS_ROOT) $(BIN)/python scripts/demo.py
+
+test: setup ## the whole test suite
+	@$(PYTEST) -n $(WORKERS) --dist=loadgroup -m "not slow and not vm" tests
+
+vmtest: setup ## only the tests that need the VM lab
+	@echo "not supported yet"; exit 1
+
+torture: setup ## SIGKILL at every kernel step of every verb
+	@$(PYTEST) -n $(WORKERS) --dist=worksteal -m slow -s tests/torture
+
+soak: setup ## ten minutes of connect and disconnect
+	@$(PYTEST) -m slow -s tests/soak
+
+bench: setup ## us beside Docker and the bare kernel; build/bench.json, build/bench.svg
+	@$(AS_ROOT) $(BIN)/python -m tests.bench
+
+lint: setup ## formatter check, linter, strict types, floors
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+clean: ## remove what was built, the environment included
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

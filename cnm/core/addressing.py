@@ -203,6 +203,8 @@ class Addressing:
                 found = ipam.request_address(pool.pool_id, wanted)
             except Unavailable:
                 continue  # full: the next subnet of the same network
+            if found.ip.is_unspecified:
+                return None  # the null IPAM: this endpoint needs no address
             undo.push(ipam.release_address, pool.pool_id, found.ip)
             return found
         family = f"IPv{pools[0].pool.version}"

@@ -20,13 +20,14 @@ from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
 from cnm.errors import CNMError, SandboxGone
 from cnm.hostapi import SysctlLedger
-from cnm.ipamapi import LeaseAudit
+from cnm.ipamapi import LeaseAudit, PoolRequest
 from cnm.repairapi import Repairable
 from cnm.sandboxapi import PlacedInterface, SandboxProvider
 from cnm.types import (
     Endpoint,
     EndpointState,
     IPAddress,
+    IpamPool,
     Network,
     OwnedObject,
     Phase,
@@ -255,19 +256,26 @@ class Reconciler:
         """Leases equal to what the records say; only at start-up, when nothing is under way."""
         repairs: list[Repair] = []
         for name, ipam in self._registry.ipam_drivers():
-            if not isinstance(ipam, LeaseAudit):
-                continue
-            wanted = self._wanted_leases(name)
-            with self._locks.space(name):
-                local, _ = ipam.default_address_spaces()
-                for pool_id, subnet in ipam.pools(local).items():
-                    if pool_id not in wanted:
-                        for address in ipam.leases(pool_id):
-                            self._registry.ipam(name).release_address(pool_id, address)
-                        self._registry.ipam(name).release_pool(pool_id)
-                        repairs.append(Repair("pool", str(subnet), "released: no network holds it"))
-                for pool_id, addresses in wanted.items():
-                    repairs += self._audit_pool(name, ipam, pool_id, addresses)
+            if isinstance(ipam, LeaseAudit):
+                with self._locks.space(name):
+                    repairs += self._audit_pools(name, ipam)
+        return repairs
+
+    def _audit_pools(self, name: str, ipam: LeaseAudit) -> list[Repair]:
+        driver, wanted = self._registry.ipam(name), self._wanted_leases(name)
+        local, _ = driver.default_address_spaces()
+        held, repairs = ipam.pools(local), []
+        for pool_id in held.keys() - wanted.keys():
+            for address in ipam.leases(pool_id):
+                driver.release_address(pool_id, address)
+            driver.release_pool(pool_id)
+            repairs.append(Repair("pool", str(held[pool_id]), "released: no network holds it"))
+        for pool, addresses in wanted.values():
+            if pool.pool_id not in held:
+                request = PoolRequest(local, pool.pool, pool.ip_range, v6=pool.pool.version == 6)
+                ipam.restore_pool(pool.pool_id, request)
+                repairs.append(Repair("pool", str(pool.pool), "taken again"))
+            repairs += self._audit_pool(name, ipam, pool.pool_id, addresses)
         return repairs
 
     def _audit_pool(
@@ -275,16 +283,16 @@ class Reconciler:
     ) -> list[Repair]:
         driver, leased = self._registry.ipam(name), set(ipam.leases(pool_id))
         repairs = []
-        for address in leased - wanted:
+        for address in sorted(leased - wanted, key=int):
             driver.release_address(pool_id, address)
             repairs.append(Repair("lease", str(address), "released: nothing holds it"))
-        for address in wanted - leased:
+        for address in sorted(wanted - leased, key=int):
             driver.request_address(pool_id, address)
             repairs.append(Repair("lease", str(address), "taken again"))
         return repairs
 
-    def _wanted_leases(self, ipam_name: str) -> dict[PoolID, set[IPAddress]]:
-        wanted: dict[PoolID, set[IPAddress]] = {}
+    def _wanted_leases(self, ipam_name: str) -> dict[PoolID, tuple[IpamPool, set[IPAddress]]]:
+        wanted: dict[PoolID, tuple[IpamPool, set[IPAddress]]] = {}
         for network in self._state.networks():
             if network.ipam_driver != ipam_name:
                 continue
@@ -295,7 +303,7 @@ class Reconciler:
                 if address is not None
             ]
             for pool in network.ipv4 + network.ipv6:
-                addresses = wanted.setdefault(pool.pool_id, set())
+                _, addresses = wanted.setdefault(pool.pool_id, (pool, set()))
                 addresses.update(address for address in held if address in pool.pool)
                 addresses.update(interface.ip for interface in pool.aux_addresses.values())
                 if pool.gateway and pool.gateway_leased:

@@ -218,6 +218,13 @@ def test_default_network_avoids_a_routed_pool(world: Any, caplog: pytest.LogCapt
     assert "172.17.0.0/16" in caplog.text
 
 
+def test_null_ipam_gives_no_addresses(world: Any) -> None:
+    world.core.networks.create(request(ipam_driver="null"))
+    world.adopt("c1", 7)
+    endpoint = world.core.connections.connect("blue", "c1", EMPTY)
+    assert (endpoint.interface.address, endpoint.join.gateway) == (None, None)
+
+
 def test_config_only_and_config_from(world: Any) -> None:
     world.core.networks.create(request("base", "10.7.0.0/24", config_only=True))
     made = world.core.networks.create(request("user", config_from="base"))

@@ -86,6 +86,18 @@ def test_leases_that_nothing_holds_are_released(running: Any, tmp_path: Path) ->
     assert "10.1.0.3" not in running.leased()
 
 
+def test_a_lost_pool_is_taken_again(running: Any) -> None:
+    blue = running.core.networks.find("blue")
+    running._store.leases.delete_pool(blue.ipv4[0].pool_id)
+    actions = [str(item) for item in running.start().reconciler.start()]
+    assert actions == [
+        "pool 10.1.0.0/24: taken again",
+        "lease 10.1.0.1: taken again",
+        "lease 10.1.0.2: taken again",
+    ]
+    assert {"10.1.0.1", "10.1.0.2"} <= running.leased()
+
+
 class Camera:
     """Copies database and kernel at the Nth write or kernel step, as a kill would leave them."""
 

@@ -17,7 +17,7 @@ before anything is touched; the kernel's refusals come out as ``KernelError``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -158,6 +158,14 @@ class PeerListener(Protocol):
     def peer_added(self, network_id: NetworkID, peer: Peer) -> None: ...
 
     def peer_removed(self, network_id: NetworkID, peer: Peer) -> None: ...
+
+
+@runtime_checkable
+class DeviceOwner(Protocol):
+    """Optional: its networks have devices, with routes of their own, in the host's namespace."""
+
+    def devices(self) -> Collection[str]:
+        """Their names, from memory: asked for each route that appears on the host."""
 
 
 @runtime_checkable

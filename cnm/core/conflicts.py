@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from cnm import labels
 from cnm.core import subnets
 from cnm.core.events import Events
 from cnm.core.registry import Registry
 from cnm.core.state import State
+from cnm.driverapi import DeviceOwner
 from cnm.hostapi import HostRoute, HostRoutes
-from cnm.repairapi import Repairable
 from cnm.types import Network
 
 log = logging.getLogger(__name__)
@@ -39,10 +38,9 @@ class Conflicts:
 
     def route_added(self, route: HostRoute) -> None:
         """Publish and log a conflict; to be called for each route that appears."""
-        networks = self._overlapping(route)
-        if not networks or route.device in self._own_devices():
+        if route.device in self._own_devices():
             return
-        for network in networks:
+        for network in self._overlapping(route):
             log.warning("network %s: route %s now covers its subnet", network.name, route)
             self._events.publish(
                 "network",
@@ -60,12 +58,8 @@ class Conflicts:
         ]
 
     def _own_devices(self) -> set[str]:
-        own = {
-            network.options[labels.BRIDGE_NAME]
-            for network in self._state.networks()
-            if labels.BRIDGE_NAME in network.options
-        }
+        own: set[str] = set()
         for _, driver in self._registry.drivers():
-            if isinstance(driver, Repairable):
-                own.update(item.name for item in driver.owned() if item.kind == "link")
+            if isinstance(driver, DeviceOwner):
+                own.update(driver.devices())
         return own

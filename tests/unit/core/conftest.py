@@ -135,6 +135,9 @@ class FakeDriver:
         namespace, name = self.kernel.links.pop(endpoint_id, ("", ""))
         self.kernel.configured.pop((namespace, name), None)
 
+    def devices(self) -> Collection[str]:
+        return {f"br-{key[:12]}" for key in self.kernel.networks}
+
     def owned(self) -> Collection[OwnedObject]:
         return [
             *(

@@ -32,8 +32,8 @@ def routes(core: Core) -> APIRouter:
 
     @router.get("/doctor")
     def doctor() -> Response:
-        """Check kernel features, conflicts and drift; changes nothing."""
-        checks = core.reconciler.doctor()
+        """Check kernel features, conflicts and drift (which is repaired)."""
+        checks = core.doctor()
         found = {str(check.status) for check in checks}
         worst = next((status for status in _WORST_FIRST if status in found), "ok")
         rows = [

@@ -57,7 +57,7 @@ def event(document: Mapping[str, Any], version: ApiVersion) -> Document:
     old = {"status": document["Action"], "id": actor["ID"]}
     if "image" in actor["Attributes"]:
         old["from"] = actor["Attributes"]["image"]
-    return old | document
+    return {**old, **document}
 
 
 def _endpoint(document: Mapping[str, Any], version: ApiVersion, container_id: str) -> Document:

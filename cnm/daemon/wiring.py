@@ -1,0 +1,105 @@
+"""The only place that knows concrete classes: settings in, a core out."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnm.config import Settings
+from cnm.core import facade
+from cnm.core.controller import CoreSettings
+from cnm.core.facade import Core
+from cnm.core.registry import Registry
+from cnm.driverapi import DriverContext
+from cnm.hostapi import HostRoute, HostSettings
+from cnm.ipam.addrspace import ula_prefix
+from cnm.ipamapi import IpamContext
+from cnm.runtime.kernel.monitor import RouteMonitor
+from cnm.runtime.kernel.sysctl import HostSysctls
+from cnm.runtime.sandbox import NamespaceSandboxes
+from cnm.store import SqliteStore
+
+log = logging.getLogger(__name__)
+
+DATABASE = "cnm.db"
+_FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding", "net/ipv6/conf/")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What has to be started, asked and closed by name."""
+
+    store: SqliteStore
+    sysctls: HostSysctls
+    routes: RouteMonitor
+    core: Core
+
+    def watch_routes(self) -> None:
+        """Tell of routes that come to lie on a subnet of ours."""
+        self.routes.watch(self._route_added)
+
+    def _route_added(self, route: HostRoute) -> None:
+        try:
+            self.core.conflicts.route_added(route)
+        except Exception as error:  # the watch must go on
+            log.error("route %s: %s", route, error)
+
+    def close(self) -> None:
+        """Nothing of the kernel's is removed: traffic lives on."""
+        self.routes.close()
+        self.store.close()
+
+
+def assemble(settings: Settings, database: Path | None = None) -> Parts:
+    """Open the store and put the parts together. The kernel is not touched yet.
+
+    :raises StoreError: the database is damaged or newer; it is left as it was.
+    :raises CNMError: a driver cannot be loaded.
+    """
+    store = SqliteStore(database or settings.root / DATABASE)
+    sysctls = HostSysctls(store.ledger)
+    host: HostSettings = sysctls if settings.ip_forward else WithoutForwarding(sysctls)
+    ipam = IpamContext(
+        store=store.leases,
+        ula_prefix=ula_prefix(store.daemon_id),
+        local_pools=settings.address_pools,
+    )
+    routes = RouteMonitor()
+    core = facade.build(
+        store=store,
+        ledger=store.ledger,
+        registry=Registry.load(DriverContext(host), ipam),
+        sandboxes=NamespaceSandboxes(),
+        host_routes=routes,
+        settings=_core_settings(settings),
+    )
+    return Parts(store, sysctls, routes, core)
+
+
+def _core_settings(settings: Settings) -> CoreSettings:
+    return CoreSettings(
+        default_bridge_name=settings.bridge,
+        default_bridge_subnet=settings.bip.network if settings.bip else None,
+        default_bridge_gateway=settings.bip.ip if settings.bip else None,
+        default_mtu=settings.mtu,
+        default_bridge_options=settings.bridge_options,
+    )
+
+
+class WithoutForwarding:
+    """``ip-forward`` false: the host's forwarding is its administrator's alone."""
+
+    def __init__(self, inner: HostSettings) -> None:
+        self._inner = inner
+
+    def need(self, name: str, value: str, *, holder: str, reason: str) -> None:
+        """As :meth:`HostSettings.need`, but for forwarding, which stays as it is."""
+        if name.startswith(_FORWARDING):
+            log.debug("%s is left as it is (ip-forward is false)", name)
+        else:
+            self._inner.need(name, value, holder=holder, reason=reason)
+
+    def release(self, holder: str) -> None:
+        """As :meth:`HostSettings.release`."""
+        self._inner.release(holder)

@@ -1,0 +1,256 @@
+"""A real Docker Engine as a peer: Debian's dockerd and containerd, leaving the machine alone.
+
+It lives in a network namespace of its own (its iptables rules and bridges go there)
+and in a process namespace of its own: when that one's first process is killed, the
+kernel kills dockerd, containerd, every shim and every container with it, and the
+mounts they made go with their mount namespace. What is left to remove is one named
+network namespace, empty control groups and a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+START_TIMEOUT_S = 60.0  # 2 s on an idle machine; the suite's other workers keep it busy
+
+# $1: folder, $2: cgroup parent. `ip netns exec` mounts a fresh /sys, so the control groups
+# that were mounted below the old one are mounted again, as they were ($1/cgroups).
+_START = """
+set -e
+while read -r type path options; do
+  mkdir -p "$path"
+  mount -t "$type" -o "$options" "$type" "$path"
+done <"$1/cgroups"
+containerd --root "$1/containerd" --state "$1/containerd-state" \
+  --address "$1/containerd.sock" >"$1/containerd.log" 2>&1 &
+exec dockerd --containerd "$1/containerd.sock" --data-root "$1/data" --exec-root "$1/exec" \
+  --pidfile "$1/dockerd.pid" -H "unix://$1/docker.sock" --cgroup-parent "$2" \
+  --config-file "$1/daemon.json" >"$1/dockerd.log" 2>&1
+"""
+
+
+class DockerError(Exception):
+    """An answer of 400 or above; ``status`` and Docker's own message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float = 60.0) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Api:
+    """The Engine API on a unix socket, dockerd's or ours. One connection, kept open."""
+
+    def __init__(self, path: Path, version: str = "1.41") -> None:
+        self._path = path
+        self._version = version
+        self._connection: UnixConnection | None = None
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """The decoded answer.
+
+        :raises DockerError: with the engine's own message.
+        """
+        content = body if isinstance(body, bytes) else json.dumps(body) if body else None
+        kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
+        if self._connection is None:
+            self._connection = UnixConnection(self._path)
+        self._connection.request(
+            method, f"/v{self._version}{path}", content, {"Content-Type": kind}
+        )
+        response = self._connection.getresponse()
+        text = response.read()
+        if response.status >= 400:
+            raise DockerError(response.status, _message(text))
+        is_json = (response.getheader("Content-Type") or "").startswith("application/json")
+        return json.loads(text) if is_json and text.strip().count(b"\n") == 0 and text else None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _message(text: bytes) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(text)["message"])
+    return text.decode(errors="replace")
+
+
+class Dockerd:
+    """The engine, from its start (``with``) to its complete removal.
+
+    :raises TimeoutError: it did not answer in time; the text holds the end of its log.
+    """
+
+    def __init__(self) -> None:
+        self.name = f"cnm-peer-{os.getpid()}"  # of the network namespace and the cgroup parent
+        self.folder = Path(tempfile.mkdtemp(prefix="cnm-peer-"))
+        self.api = Api(self.folder / "docker.sock")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "docker.sock"
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+            self._wait_until_it_answers()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def import_image(self, name: str = "busybox") -> str:
+        """An image with one static busybox in it, made without any registry."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(Path(shutil.which("busybox") or "/bin/busybox").resolve(), "bin/busybox")
+            for applet in ("sh", "sleep", "ip", "ping"):
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+        self.api.call("POST", f"/images/create?fromSrc=-&repo={name}", archive.getvalue())
+        return name
+
+    def run(self, name: str, image: str, network: str = "none") -> str:
+        """A container that sleeps; its id."""
+        wish = {
+            "Image": image,
+            "Cmd": ["/bin/sleep", "3600"],
+            "HostConfig": {"NetworkMode": network},
+        }
+        answer = self.api.call("POST", f"/containers/create?name={name}", wish)
+        self.api.call("POST", f"/containers/{answer['Id']}/start")
+        return str(answer["Id"])
+
+    def processes(self) -> list[int]:
+        """Those of the engine itself: dockerd, containerd, proxies and shims."""
+        listing = subprocess.run(
+            ["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True
+        )
+        own = self._process.pid if self._process else 0
+        return [pid for pid in map(int, listing.stdout.split()) if pid != own]
+
+    def stop(self) -> None:
+        """End it and remove all it left; may be called twice."""
+        self.api.close()
+        if self._process is not None:
+            # unshare's child is the first process of the process namespace: with it the kernel
+            # ends everything inside. unshare, its parent, is left to reap it.
+            for pid in _children(self._process.pid) or [self._process.pid]:
+                os.kill(pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+            self._wait_until_empty()
+        if Path("/run/netns", self.name).exists():
+            subprocess.run(["ip", "netns", "delete", self.name], check=True)
+        for mount in _cgroup_mounts():
+            _remove_groups(Path(mount[1]) / self.name)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self) -> None:
+        mounts = (" ".join(mount) + "\n" for mount in _cgroup_mounts())
+        (self.folder / "cgroups").write_text("".join(mounts))
+        (self.folder / "daemon.json").write_text("{}")
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
+        command = ["ip", "netns", "exec", self.name]
+        command += ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
+        command += ["sh", "-c", _START, "sh", str(self.folder), f"/{self.name}"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def _wait_until_it_answers(self) -> None:
+        assert self._process is not None
+        end = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < end and self._process.poll() is None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self.api.call("GET", "/networks")
+                return
+            self.api.close()
+            time.sleep(0.05)
+        log = self.folder / "dockerd.log"
+        text = log.read_text()[-2000:] if log.exists() else "(no log)"
+        raise TimeoutError(f"dockerd does not answer; the end of its log:\n{text}")
+
+    def _wait_until_empty(self) -> None:
+        end = time.monotonic() + 10
+        while self.processes():
+            if time.monotonic() > end:
+                raise TimeoutError(f"processes outlive dockerd: {self.processes()}")
+            time.sleep(0.02)
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _cgroup_mounts() -> list[tuple[str, str, str]]:
+    """Type, path and options (controllers and names only) of each hierarchy, outermost first."""
+    wanted = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, path, kind, options, *_ = line.split()
+        if not path.startswith("/sys/fs/cgroup"):
+            continue
+        if kind == "tmpfs":
+            wanted.append((kind, path, "mode=755"))
+        elif kind == "cgroup2":
+            wanted.append((kind, path, "rw"))
+        elif kind == "cgroup":
+            general = {"rw", "ro", "nosuid", "nodev", "noexec", "relatime"}
+            own = [word for word in options.split(",") if word not in general]
+            wanted.append((kind, path, ",".join(own)))
+    return wanted
+
+
+def _remove_groups(top: Path) -> None:
+    """Control groups are removed one by one, children first; files in them need no removal.
+
+    A killed process leaves its group a moment after its parent saw it die.
+    """
+    end = time.monotonic() + 5
+    while top.exists():
+        for folder, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+        if time.monotonic() > end:
+            raise TimeoutError(f"control group {top} cannot be removed: it has processes")

@@ -1,0 +1,164 @@
+"""The host's routes, kept up to date by the kernel's own word (rtnetlink multicast).
+
+``cnm.hostapi.HostRoutes`` for the namespace of the thread that makes it. The table is
+read once and then follows the notifications, so that asking costs the same however
+many networks and links there are. It is read anew only after an overrun. IPv4 says
+nothing of routes that go with their link, so links that go down or away are followed too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+
+from cnm.errors import KernelError
+from cnm.hostapi import HostRoute
+from cnm.runtime.kernel import decode
+from cnm.runtime.kernel.netlink import Netlink, Route
+from cnm.runtime.kernel.rtsocket import split_messages
+from cnm.types import IPAddress, IPNetwork
+
+log = logging.getLogger(__name__)
+
+_GROUPS = 0x1 | 0x40 | 0x400  # RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE
+_NEWLINK, _DELLINK, _NEWROUTE, _DELROUTE = 16, 17, 24, 25  # linux/rtnetlink.h
+_IFF_UP = 0x1
+_LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
+_RECEIVE_BYTES = 1 << 16
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+_BUFFER_BYTES = 1 << 20
+
+_Key = tuple[IPNetwork | None, int, IPAddress | None, int, int]
+
+
+class RouteMonitor:
+    """One thread that listens; :meth:`close` ends it."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()  # one reader of the socket, one writer of the table
+        self._table: dict[_Key, HostRoute] = {}
+        self._untold: list[HostRoute] = []
+        self._watchers: tuple[Callable[[HostRoute], None], ...] = ()
+        self._events = _listen()
+        self._wake_reading, self._wake_writing = socket.socketpair()
+        self._wake_reading.setblocking(False)
+        self._reload()
+        self._untold = []  # what is there at the start is no news
+        self._thread = threading.Thread(target=self._run, name="routes", daemon=True)
+        self._thread.start()
+
+    def routes(self) -> Sequence[HostRoute]:
+        """All unicast routes but default ones, both families, as of now."""
+        with self._mutex:
+            self._catch_up()
+            if self._untold:  # we took the word that the thread waits for
+                self._wake_writing.send(b"w")
+            return list(dict.fromkeys(self._table.values()))
+
+    def watch(self, added: Callable[[HostRoute], None]) -> Callable[[], None]:
+        """Call ``added``, on the monitor's thread, for each route that appears."""
+        self._watchers = (*self._watchers, added)
+
+        def stop() -> None:
+            self._watchers = tuple(item for item in self._watchers if item is not added)
+
+        return stop
+
+    def close(self) -> None:
+        """End the thread, close the sockets. Again is fine."""
+        with contextlib.suppress(OSError):
+            self._wake_writing.shutdown(socket.SHUT_WR)
+        self._thread.join()
+        for item in (self._wake_writing, self._wake_reading, self._events):
+            item.close()
+
+    def _run(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._events, self._wake_reading], [], [])
+            if self._wake_reading in ready and not self._wake_reading.recv(64):
+                return
+            try:
+                with self._mutex:
+                    self._catch_up()
+                    untold, self._untold = self._untold, []
+            except KernelError as error:  # the next word of the kernel brings the next try
+                log.error("routes of the host: %s", error)
+                continue
+            for route in untold:
+                for watcher in self._watchers:
+                    watcher(route)
+
+    def _catch_up(self) -> None:
+        """Apply everything that the kernel has said so far."""
+        while True:
+            try:
+                data = self._events.recv(_RECEIVE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise KernelError(error.errno or errno.EIO, "routes of the host") from error
+                self._reload()  # some notifications were lost
+                continue
+            for kind, _, _, body in split_messages(memoryview(data)):
+                self._apply(kind, body)
+
+    def _apply(self, kind: int, body: memoryview) -> None:
+        if kind in (_NEWLINK, _DELLINK):
+            _, _, index, flags, _ = _LINK.unpack_from(body)
+            if kind == _DELLINK or not flags & _IFF_UP:
+                self._drop_link(index)
+        elif kind in (_NEWROUTE, _DELROUTE):
+            route = decode.route(body)
+            if route is None:
+                return
+            if kind == _NEWROUTE:
+                self._add(route)
+            else:
+                self._table.pop(_key(route), None)
+
+    def _drop_link(self, index: int) -> None:
+        for key in [key for key in self._table if key[1] == index]:
+            del self._table[key]
+
+    def _add(self, route: Route) -> None:
+        destination = route.destination
+        if destination is None or destination.prefixlen == 0 or destination.is_link_local:
+            return
+        try:
+            device = socket.if_indextoname(route.device_index)
+        except OSError:
+            return  # gone already
+        found = HostRoute(destination, device, route.gateway)
+        if self._table.get(_key(route)) != found:
+            self._table[_key(route)] = found
+            self._untold.append(found)
+
+    def _reload(self) -> None:
+        """Read the table anew; what was not in it before is news."""
+        known, pending = set(self._table.values()), self._untold
+        self._table, self._untold = {}, []
+        with Netlink() as netlink:
+            for route in netlink.routes():
+                self._add(route)
+        self._untold = pending + [route for route in self._untold if route not in known]
+
+
+def _key(route: Route) -> _Key:
+    return (route.destination, route.device_index, route.gateway, route.metric, route.table)
+
+
+def _listen() -> socket.socket:
+    events = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    )
+    events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+    events.setblocking(False)
+    events.bind((0, _GROUPS))
+    return events

@@ -18,8 +18,7 @@ def connect(call: Call) -> int:
     """Connects a container."""
     network, container = call.arguments
     body = {"Container": container, "EndpointConfig": endpoint_config(call)}
-    segment(container, "container")
-    Client(call.host).post(f"/networks/{segment(network, 'network')}/connect", body)
+    _post(call, network, container, "connect", body)
     return 0
 
 
@@ -54,10 +53,15 @@ def _driver_options(call: Call) -> dict[str, str]:
 def disconnect(call: Call) -> int:
     """Disconnects a container."""
     network, container = call.arguments
-    segment(container, "container")
     body = {"Container": container, "Force": call.switch("force")}
-    Client(call.host).post(f"/networks/{segment(network, 'network')}/disconnect", body)
+    _post(call, network, container, "disconnect", body)
     return 0
+
+
+def _post(call: Call, network: str, container: str, verb: str, body: object) -> None:
+    path = f"/networks/{segment(network, 'network')}/{verb}"
+    segment(container, "container")  # refused here when empty, though it goes into the body
+    Client(call.host).post(path, body)
 
 
 CONNECT = Command(

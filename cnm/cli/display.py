@@ -46,21 +46,46 @@ def labels(values: Mapping[str, str] | None) -> str:
 
 
 def ports(bindings: Sequence[Mapping[str, object]] | None) -> str:
-    """``0.0.0.0:5005->80/tcp, 81/tcp``, by private port, then protocol, then address."""
+    """``81/tcp, 0.0.0.0:5000-5010->5000-5010/tcp, 0.0.0.0:5005->80/tcp``, as Docker.
 
-    def order(binding: Mapping[str, object]) -> tuple[int, str, str]:
-        private = binding.get("PrivatePort")
-        address = str(binding.get("IP") or "")
-        return (private if isinstance(private, int) else 0, str(binding.get("Type")), address)
+    Neighbouring ports that are published under their own number, or not at all, are
+    one range; the others follow one by one.
+    """
+    groups: dict[tuple[str, str], tuple[int, int]] = {}
+    ranges: list[str] = []
+    mappings: list[str] = []
+    for private, address, public, protocol in sorted(_binding(item) for item in bindings or ()):
+        if address and public != private:
+            mappings.append(f"{_bracketed(address)}:{public}->{private}/{protocol}")
+            continue
+        key = (address, protocol)
+        first, last = groups.get(key, (private, private))
+        if key in groups and private != last + 1:
+            ranges.append(_range(key, first, last))
+            first = private
+        groups[key] = (first, private)
+    ranges += [_range(key, first, last) for key, (first, last) in groups.items()]
+    return ", ".join(ranges + mappings)
 
-    return ", ".join(_port(binding) for binding in sorted(bindings or (), key=order))
+
+def _binding(document: Mapping[str, object]) -> tuple[int, str, int, str]:
+    def number(key: str) -> int:
+        value = document.get(key)
+        return value if isinstance(value, int) else 0
+
+    address, protocol = str(document.get("IP") or ""), str(document.get("Type") or "")
+    return number("PrivatePort"), address, number("PublicPort"), protocol
 
 
-def _port(binding: Mapping[str, object]) -> str:
-    inside = f"{binding.get('PrivatePort')}/{binding.get('Type')}"
-    if not binding.get("PublicPort"):
-        return inside
-    address = str(binding.get("IP") or "")
-    if ":" in address:
-        address = f"[{address}]"
-    return f"{address}:{binding['PublicPort']}->{inside}"
+def _range(key: tuple[str, str], first: int, last: int) -> str:
+    address, protocol = key
+    numbers = str(first) if first == last else f"{first}-{last}"
+    return (
+        f"{_bracketed(address)}:{numbers}->{numbers}/{protocol}"
+        if address
+        else f"{numbers}/{protocol}"
+    )
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

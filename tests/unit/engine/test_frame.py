@@ -1,0 +1,89 @@
+"""What every request has in common: headers, versions, content types, surprises."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cnm.engine.frame import Frame
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    version = ".".join(map(str, scope["cnm.version"]))
+    await Response(f"{version} {scope['path']}")(scope, receive, send)
+
+
+async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError("never foreseen")
+
+
+def ask(
+    path: str, headers: dict[str, str] | None = None, app: ASGIApp = echo
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of one request."""
+    sent: list[Any] = []
+    raw = [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": raw}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(Frame(app)(scope, receive, send))
+    answered = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
+    return sent[0]["status"], answered, sent[1]["body"]
+
+
+def test_the_prefix_is_taken_off_and_headers_are_put_on() -> None:
+    status, headers, body = ask("/v1.44/networks")
+    assert (status, body) == (200, b"1.44 /networks")
+    assert headers["api-version"] == "1.51"
+    assert headers["ostype"] == "linux"
+    assert headers["docker-experimental"] == "false"
+    assert headers["server"].endswith(" (linux)")
+
+
+def test_a_version_that_is_not_served() -> None:
+    status, headers, body = ask("/v1.99/networks")
+    assert status == 400
+    assert "too new" in json.loads(body)["message"]
+    assert headers["api-version"] == "1.51"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "text/plain", "Content-Length": "0"},
+        {"Content-Type": "application/json", "Content-Length": "2"},
+        {"Content-Type": "Application/JSON; charset=utf-8", "Content-Length": "2"},
+        {"Content-Length": "2"},
+    ],
+)
+def test_bodies_that_may_be(headers: dict[str, str]) -> None:
+    assert ask("/networks/create", headers)[0] == 200
+
+
+@pytest.mark.parametrize("length", [{"Content-Length": "2"}, {"Transfer-Encoding": "chunked"}])
+def test_a_body_that_is_not_json(length: dict[str, str]) -> None:
+    status, _, body = ask("/networks/create", {"Content-Type": "text/plain", **length})
+    assert status == 400
+    assert json.loads(body)["message"] == (
+        "unsupported Content-Type header (text/plain): must be 'application/json'"
+    )
+
+
+def test_a_surprise_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        status, _, body = ask("/x", app=broken)
+    assert (status, json.loads(body)) == (500, {"message": "internal error: never foreseen"})
+    assert caplog.messages == ["POST /x: internal error: RuntimeError: never foreseen"]

@@ -1,0 +1,305 @@
+"""What happens inside a sandbox: addresses, routes, IPv6 settings, loopback.
+
+Implements ``cnm.sandboxapi`` on network namespaces. Links are made by drivers (in place)
+or moved in here; nothing foreign in an adopted namespace is changed, but for the
+loopback interface, which is brought up with the first endpoint and given back as it was.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from socket import AF_INET, AF_INET6, if_nameindex
+from types import TracebackType
+
+from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
+from cnm.runtime.kernel import sysctl
+from cnm.runtime.kernel.announce import Announcer
+from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink, Route
+from cnm.runtime.kernel.netns import NetNS, own_cookie
+from cnm.sandboxapi import DefaultRoute, PlacedInterface
+from cnm.types import (
+    EndpointInterface,
+    IPInterface,
+    JoinInfo,
+    NamespaceIdentity,
+    Repair,
+    SandboxKey,
+    SandboxRecord,
+    StaticRoute,
+)
+from cnm.undo import Undo
+
+log = logging.getLogger(__name__)
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_OWN_NAMESPACE = "/proc/thread-self/ns/net"
+_MOVED = "cnm:moved:"  # alias of a link that was moved in: the name it had outside
+_LOOPBACK = "lo"
+
+
+class NamespaceSandboxes:
+    """Finds and opens sandboxes: ``cnm.sandboxapi.SandboxProvider``."""
+
+    def __init__(self) -> None:
+        self._announcer = Announcer()
+
+    def close(self) -> None:
+        """End the announcements that are still due."""
+        self._announcer.close()
+
+    def identify(self, key: SandboxKey) -> tuple[NamespaceIdentity, bool]:
+        """Identity of the namespace at a path, and whether its loopback is up."""
+        try:
+            with NetNS(key) as namespace:
+                cookie = namespace.cookie()
+                loopback = namespace.netlink().link(_LOOPBACK)
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.ESRCH, errno.ENOTDIR):
+                raise NotFound(f"no network namespace at {key}: no such file") from error
+            if error.errno == errno.EINVAL:
+                raise InvalidParameter(f"{key} is not a network namespace") from error
+            raise
+        if cookie == own_cookie():
+            raise InvalidParameter(f"{key} is the daemon's own network namespace")
+        return NamespaceIdentity(cookie), loopback is not None and loopback.up
+
+    def host_identity(self) -> str:
+        """Boot id and own namespace's cookie: another after a boot of the (lab) host."""
+        return f"{_BOOT_ID.read_text().strip()}/{own_cookie()}"
+
+    def open(self, record: SandboxRecord) -> NamespaceSandbox:
+        """:raises SandboxGone: the namespace is gone, or another one is at its path."""
+        try:
+            namespace = NetNS(record.key, expect=record.identity)
+        except KernelError as error:
+            raise SandboxGone(
+                f"the network namespace of container {record.name} ({record.key}) is gone"
+            ) from error
+        return NamespaceSandbox(record, namespace, self._announcer)
+
+
+class NamespaceSandbox:
+    """One open namespace: ``cnm.sandboxapi.Sandbox``."""
+
+    def __init__(self, record: SandboxRecord, namespace: NetNS, announcer: Announcer) -> None:
+        self._record = record
+        self._namespace = namespace
+        self._announcer = announcer
+
+    @property
+    def key(self) -> SandboxKey:
+        """Path of the namespace."""
+        return self._record.key
+
+    def __enter__(self) -> NamespaceSandbox:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._namespace.close()
+
+    def interface_names(self) -> Collection[str]:
+        """Names in use, foreign ones too."""
+        return {name for _, name in self._namespace.run(if_nameindex)}
+
+    # interfaces
+
+    def add_interface(self, join: JoinInfo, interface: EndpointInterface) -> str:
+        """Configure (move first, if not placed) an interface and announce it; its final name."""
+        with Undo() as undo:
+            if not join.placed:
+                self._move_in(join)
+                undo.push(self.remove_interface, join.interface_name)
+            index = self._index(join.interface_name)
+            self._set_ipv6(join.interface_name, _wants_ipv6(interface))
+            batch = self._namespace.netlink().batch().set_link(_LOOPBACK, up=True)
+            for address in _addresses(interface):
+                batch.add_address(index, address, exist_ok=True, broadcast=address.version == 4)
+            batch.set_link(index, up=True)
+            for route in join.static_routes:
+                batch.add_route(
+                    route.destination, gateway=route.next_hop, device_index=index, exist_ok=True
+                )
+            batch.commit()
+        self._announce(join.interface_name, interface)
+        return join.interface_name
+
+    def remove_interface(self, name: str) -> None:
+        """Move a link that was moved in back to where it came from, under its old name, down."""
+        netlink = self._namespace.netlink()
+        link = netlink.link(name)
+        if link is None or not link.alias.startswith(_MOVED):
+            return
+        source = link.alias.removeprefix(_MOVED)
+        with NetNS(_OWN_NAMESPACE) as host:
+            batch = netlink.batch().set_link(link.index, up=False)
+            batch.set_link(link.index, net_ns_fd=host.fd, name=source).commit()
+
+    def _move_in(self, join: JoinInfo) -> None:
+        if self._namespace.netlink().index(join.interface_name) is not None:
+            return  # moved by an earlier call
+        with Netlink() as host:
+            alias = f"{_MOVED}{join.source_name}"
+            host.batch().set_link(
+                join.source_name, net_ns_fd=self._namespace.fd, name=join.interface_name
+            ).commit()
+        self._namespace.netlink().batch().set_link(join.interface_name, alias=alias).commit()
+
+    def _index(self, name: str) -> int:
+        index = self._namespace.netlink().index(name)
+        if index is None:
+            raise KernelError(errno.ENODEV, f"link {name} in {self._record.name}")
+        return index
+
+    def _set_ipv6(self, name: str, wanted: bool) -> bool:
+        """Before the link comes up; whether anything had to be changed.
+
+        An IPv4-only container has no IPv6 at all, not even a link-local address
+        (CVE-2024-32473); none believes router advertisements (CVE-2020-13401).
+        """
+        settings = {"accept_ra": "0", "autoconf": "0", "disable_ipv6": "0" if wanted else "1"}
+        return self._namespace.run(lambda: _write_settings(f"net/ipv6/conf/{name}", settings))
+
+    def _announce(self, name: str, interface: EndpointInterface) -> None:
+        if interface.mac:
+            self._announcer.announce(self._namespace, name, interface.mac, _addresses(interface))
+
+    # default routes
+
+    def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
+        """Make these the default routes of ours; ``None`` removes ours of that family."""
+        self._default_routes(v4, v6)
+
+    def _default_routes(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> list[Repair]:
+        netlink = self._namespace.netlink()
+        present = [route for route in netlink.routes(main_only=True) if route.destination is None]
+        repairs: list[Repair] = []
+        for family, wanted in ((AF_INET, v4), (AF_INET6, v6)):
+            routes = [route for route in present if route.family == family]
+            repairs += self._default_route(netlink, routes, wanted)
+        return repairs
+
+    def _default_route(
+        self, netlink: Netlink, present: list[Route], wanted: DefaultRoute | None
+    ) -> list[Repair]:
+        ours = [route for route in present if route.protocol == OUR_PROTOCOL]
+        if wanted is None:
+            return self._remove_routes(netlink, ours)
+        if len(present) > len(ours):
+            log.info("container %s keeps the default route that it had", self._record.name)
+            return self._remove_routes(netlink, ours)
+        index = self._index(wanted.interface_name)
+        if [(route.device_index, route.gateway) for route in ours] == [(index, wanted.gateway)]:
+            return []
+        self._remove_routes(netlink, ours[1:])
+        netlink.batch().add_route(
+            None, gateway=wanted.gateway, device_index=index, replace=bool(ours)
+        ).commit()
+        return [Repair("route", f"default via {wanted.gateway}", "set again")]
+
+    def _remove_routes(self, netlink: Netlink, routes: Sequence[Route]) -> list[Repair]:
+        batch = netlink.batch()
+        for route in routes:
+            batch.delete_route(
+                None, device_index=route.device_index, gateway=route.gateway, metric=route.metric
+            )
+        batch.commit()
+        return [Repair("route", f"default via {route.gateway}", "removed") for route in routes]
+
+    # repair and farewell
+
+    def repair(
+        self,
+        interfaces: Sequence[PlacedInterface],
+        v4: DefaultRoute | None,
+        v6: DefaultRoute | None,
+    ) -> Sequence[Repair]:
+        """Bring addresses, routes and link states to what they should be."""
+        repairs: list[Repair] = []
+        for item in interfaces:
+            if self._namespace.netlink().index(item.join.interface_name) is not None:
+                repairs += self._repair_interface(item)
+        missing = {item.join.interface_name for item in interfaces} - set(self.interface_names())
+        v4 = None if v4 and v4.interface_name in missing else v4
+        v6 = None if v6 and v6.interface_name in missing else v6
+        return repairs + self._default_routes(v4, v6)
+
+    def _repair_interface(self, item: PlacedInterface) -> list[Repair]:
+        netlink, name = self._namespace.netlink(), item.join.interface_name
+        link = netlink.link(name)
+        if link is None:
+            return []
+        repairs: list[Repair] = []
+        if self._set_ipv6(name, _wants_ipv6(item.interface)):
+            repairs.append(Repair("sysctl", f"IPv6 of {name}", "set again"))
+        present = {address.interface for address in netlink.addresses(link.index)}
+        batch = netlink.batch()
+        for address in _addresses(item.interface):
+            if address not in present:
+                batch.add_address(
+                    link.index, address, exist_ok=True, broadcast=address.version == 4
+                )
+                repairs.append(Repair("address", f"{address} on {name}", "added again"))
+        if not link.up:
+            batch.set_link(link.index, up=True)
+            repairs.append(Repair("link", name, "up again"))
+        batch.commit()
+        repairs += self._repair_routes(netlink, link.index, item.join.static_routes)
+        if repairs:
+            self._announce(name, item.interface)
+        return repairs
+
+    def _repair_routes(
+        self, netlink: Netlink, index: int, wanted: Sequence[StaticRoute]
+    ) -> list[Repair]:
+        if not wanted:
+            return []
+        present = {(route.destination, route.gateway) for route in netlink.routes(main_only=True)}
+        repairs = []
+        for route in wanted:
+            if (route.destination, route.next_hop) not in present:
+                netlink.batch().add_route(
+                    route.destination, gateway=route.next_hop, device_index=index, exist_ok=True
+                ).commit()
+                repairs.append(Repair("route", str(route.destination), "added again"))
+        return repairs
+
+    def destroy(self) -> None:
+        """Give an adopted namespace back: our routes gone, loopback as it was."""
+        self._default_routes(None, None)
+        if not self._record.loopback_was_up:
+            self._namespace.netlink().batch().set_link(_LOOPBACK, up=False).commit()
+
+
+def _wants_ipv6(interface: EndpointInterface) -> bool:
+    link_local = any(address.version == 6 for address in interface.link_local)
+    return interface.address_ipv6 is not None or link_local
+
+
+def _addresses(interface: EndpointInterface) -> list[IPInterface]:
+    found: list[IPInterface] = []
+    if interface.address is not None:
+        found.append(interface.address)
+    if interface.address_ipv6 is not None:
+        found.append(interface.address_ipv6)
+    return found + list(interface.link_local)
+
+
+def _write_settings(folder: str, settings: dict[str, str]) -> bool:
+    changed = False
+    for key, value in settings.items():
+        try:
+            if sysctl.read(f"{folder}/{key}") != value:
+                sysctl.write(f"{folder}/{key}", value)
+                changed = True
+        except KernelError as error:
+            if error.errno != errno.ENOENT:  # a kernel without IPv6 has nothing to switch off
+                raise
+    return changed

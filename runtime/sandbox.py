@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Collection, Sequence
+from ipaddress import IPv4Interface
 from pathlib import Path
 from socket import AF_INET, AF_INET6, if_nameindex
 from types import TracebackType
@@ -38,6 +39,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _MOVED = "cnm:moved:"  # alias of a link that was moved in: the name it had outside
 _LOOPBACK = "lo"
+_LOOPBACK_ADDRESS = IPv4Interface("127.0.0.1/8")
 
 
 class NamespaceSandboxes:
@@ -275,7 +277,10 @@ class NamespaceSandbox:
         """Give an adopted namespace back: our routes gone, loopback as it was."""
         self._default_routes(None, None)
         if not self._record.loopback_was_up:
-            self._namespace.netlink().batch().set_link(_LOOPBACK, up=False).commit()
+            netlink = self._namespace.netlink()
+            batch = netlink.batch().set_link(_LOOPBACK, up=False)
+            # the kernel gave it when the interface came up, and would leave it
+            batch.delete_address(self._index(_LOOPBACK), _LOOPBACK_ADDRESS).commit()
 
 
 def _wants_ipv6(interface: EndpointInterface) -> bool:

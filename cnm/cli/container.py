@@ -12,8 +12,8 @@ from cnm.cli.command import Call, Command, Flag
 from cnm.cli.display import age, labels, local_time, ports, short_id
 from cnm.cli.errors import CommandError, ConnectionFailed, DaemonError
 from cnm.cli.format import FORMAT_HELP, INSPECT_FORMAT_HELP, Listing
-from cnm.cli.gotext import Row
 from cnm.cli.network import label_problem
+from cnm.cli.values import Row
 
 _NOT_FOUND = 404
 _COMMAND_WIDTH = 20

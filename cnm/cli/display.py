@@ -40,6 +40,20 @@ def local_time(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds))
 
 
+def go_time(value: str) -> str:
+    """``2024-01-01T00:00:00.10Z`` as Go prints it: ``2024-01-01 00:00:00.1 +0000 UTC``."""
+    day, separator, clock = value.partition("T")
+    if not separator or len(clock) < len("00:00:00Z"):
+        return value
+    if clock.endswith("Z"):
+        clock, zone = clock[:-1], "+0000 UTC"
+    else:
+        offset = clock[-6:].replace(":", "")
+        clock, zone = clock[:-6], f"{offset} {offset}"
+    whole, point, fraction = clock.partition(".")
+    return f"{day} {(whole + point + fraction.rstrip('0')).rstrip('.')} {zone}"
+
+
 def labels(values: Mapping[str, str] | None) -> str:
     """``a=1,b=2``, sorted."""
     return ",".join(f"{key}={value}" for key, value in sorted((values or {}).items()))

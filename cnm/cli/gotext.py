@@ -1,90 +1,13 @@
-"""How Go prints values: ``fmt``'s ``%v`` and ``Printf``, on what JSON decodes to.
-
-JSON objects come in three kinds. A plain ``dict`` is a Go map: printed as
-``map[k:v]``, its keys sorted. A ``Struct`` is a Go struct: printed as ``{a b}``
-in the order of its fields. A ``Row`` is one line of a listing, whose fields are
-texts and whose methods can be called by a template.
-"""
+"""How Go prints values: ``fmt``'s ``%v`` and ``Printf``, and JSON as ``encoding/json``."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-
-class Struct(dict[str, object]):
-    """A JSON object whose fields a Go type fixes; ``{{.NoSuchField}}`` is an error.
-
-    The mapping itself holds the fields that the document has. ``every`` holds those
-    that JSON leaves out when empty as well, in the order of the type, and ``aliases``
-    the names that Go has for fields and JSON has not.
-    """
-
-    __slots__ = ("aliases", "every")
-
-    def __init__(
-        self,
-        fields: Mapping[str, object],
-        omitted: Mapping[str, object] | None = None,
-        aliases: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(fields)
-        # The omitted ones come last and in the order of the type.
-        omitted = omitted or {}
-        self.every = {key: value for key, value in fields.items() if key not in omitted}
-        self.every |= {key: fields.get(key, default) for key, default in omitted.items()}
-        self.aliases = aliases or {}
-
-    def field(self, name: str) -> object:
-        """A field by JSON's name or Go's.
-
-        :raises KeyError: when the type has no such field.
-        """
-        return self.every[name if name in self.every else self.aliases.get(name, name)]
-
-
-class Absent(dict[str, object]):
-    """A map that is null in JSON: empty when printed, ``null`` by ``json``."""
-
-    __slots__ = ()
-
-
-class AbsentList(list[object]):
-    """A list that is null in JSON."""
-
-    __slots__ = ()
-
-
-class Time(str):
-    """A time: RFC 3339 in JSON, printed as Go prints ``time.Time``."""
-
-    __slots__ = ()
-
-
-class Row:
-    """A line of a listing: texts by field name, and methods that templates may call."""
-
-    __slots__ = ("fields", "kind", "methods")
-
-    def __init__(
-        self,
-        kind: str,
-        fields: Mapping[str, str],
-        methods: Mapping[str, Callable[[str], str]] | None = None,
-    ) -> None:
-        self.kind = kind
-        self.fields = fields
-        self.methods = methods or {}
-
-
-class NoValue:
-    """What a map gives for a key that it does not have."""
-
-    __slots__ = ()
-
-
-NO_VALUE = NoValue()
+from cnm.cli.display import go_time
+from cnm.cli.values import NO_VALUE, Absent, AbsentList, NoValue, Row, Struct, Time
 
 _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?P<precision>\.\d*)?(?P<verb>.|$)", re.S)
 
@@ -109,17 +32,6 @@ def text(value: object, nested: bool = False) -> str:
     if isinstance(value, list):
         return "[" + " ".join(text(item, True) for item in value) + "]"
     return str(value)
-
-
-def go_time(value: str) -> str:
-    """``2024-01-01T00:00:00.10Z`` as ``2024-01-01 00:00:00.1 +0000 UTC``."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T([\d:]{8})(\.\d+)?(?:Z|([+-])(\d\d):(\d\d))", value)
-    if match is None:
-        return value
-    day, clock, fraction, sign, hours, minutes = match.groups()
-    zone = f"{sign}{hours}{minutes}" if sign else ""
-    fraction = (fraction or "").rstrip("0").rstrip(".")
-    return f"{day} {clock}{fraction} " + (f"{zone} {zone}" if zone else "+0000 UTC")
 
 
 def type_name(value: object) -> str:

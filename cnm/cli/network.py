@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from cnm.cli.client import Client, segment
 from cnm.cli.command import Call, Command, Flag
-from cnm.cli.display import labels, short_id
+from cnm.cli.display import go_time, labels, short_id
 from cnm.cli.errors import CommandError, ConnectionFailed, DaemonError
 from cnm.cli.format import FORMAT_HELP, INSPECT_FORMAT_HELP, Listing, natural
-from cnm.cli.gotext import Row, go_time
+from cnm.cli.values import Row
 
 _NOT_FOUND = 404
 _WARNING = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cnm.cli.gotext import Absent, AbsentList, Struct, Time
+from cnm.cli.values import Absent, AbsentList, Struct, Time
 
 
 class Shape:

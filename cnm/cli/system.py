@@ -11,8 +11,8 @@ from cnm.cli.client import Client
 from cnm.cli.command import Call, Command, Flag
 from cnm.cli.errors import CommandError
 from cnm.cli.format import INSPECT_FORMAT_HELP
-from cnm.cli.gotext import Struct
 from cnm.cli.template import Template
+from cnm.cli.values import Struct
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Line of `cnm info`: its title and the path of its value.

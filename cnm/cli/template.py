@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from cnm.cli import template_parse as tree
 from cnm.cli.errors import TemplateError
-from cnm.cli.gotext import NO_VALUE, Row, Struct, text, type_name
+from cnm.cli.gotext import text, type_name
 from cnm.cli.template_functions import (
     FUNCTIONS,
     KIND_NAMES,
@@ -21,6 +21,7 @@ from cnm.cli.template_functions import (
     accepts,
     truth,
 )
+from cnm.cli.values import NO_VALUE, Row, Struct
 
 
 class Template:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cnm.cli.gotext import NO_VALUE, Row, Struct, sprintf, text, to_json, type_name
+from cnm.cli.gotext import sprintf, text, to_json, type_name
+from cnm.cli.values import NO_VALUE, Row, Struct
 
 
 class CallFailed(Exception):

@@ -1,9 +1,9 @@
-"""Marks: how we tell what is ours in the kernel from what is not.
+"""Our mark: how a link says that it is ours, and whose.
 
-Every link that we make carries an interface alias: ``cnm:network:<id>`` or
-``cnm:endpoint:<id>`` in the daemon's own namespace, ``cnm:inside:<id>`` on the end that
-lies in a container. The last has a word of its own so that a daemon which itself runs
-in an adopted namespace does not take that end for one of its own.
+An interface alias (ip-link(8)) of the form ``cnm:<kind>:<64 hex digits>``. ``network``
+and ``endpoint`` are on links in the daemon's own namespace; ``inside`` is on the
+container's end of a pair, so that a daemon that runs inside an adopted namespace does
+not take that link for an orphan of its own.
 """
 
 from __future__ import annotations
@@ -21,27 +21,31 @@ _MARK = re.compile(r"cnm:(network|endpoint|inside):([0-9a-f]{64})")
 
 
 def network_mark(network_id: NetworkID) -> str:
-    """Alias of a network's own link, such as its bridge."""
+    """The alias of a network's device."""
     return f"cnm:{NETWORK}:{network_id}"
 
 
 def endpoint_mark(endpoint_id: EndpointID) -> str:
-    """Alias of an endpoint's link on the host's side."""
+    """The alias of the host's end of an endpoint's link."""
     return f"cnm:{ENDPOINT}:{endpoint_id}"
 
 
 def inside_mark(endpoint_id: EndpointID) -> str:
-    """Alias of an endpoint's link inside a container."""
+    """The alias of the container's end of an endpoint's link."""
     return f"cnm:{INSIDE}:{endpoint_id}"
 
 
 def parse(alias: str) -> tuple[str, str] | None:
-    """(``network``, ``endpoint`` or ``inside``; id), or ``None``: not a mark of ours."""
-    found = _MARK.fullmatch(alias)
-    return (found[1], found[2]) if found else None
+    """(kind, id) of a mark; ``None`` if the alias is not one of ours."""
+    match = _MARK.fullmatch(alias)
+    return (match[1], match[2]) if match else None
 
 
 def owned_links(netlink: Netlink) -> list[tuple[Link, str, str]]:
-    """Links that carry a mark of ours, each with the mark's kind and id."""
-    marked = ((link, parse(link.alias)) for link in netlink.links())
-    return [(link, *mark) for link, mark in marked if mark is not None]
+    """Every link of a namespace that carries a network's or endpoint's mark: (link, kind, id)."""
+    found = []
+    for link in netlink.links():
+        mark = parse(link.alias)
+        if mark is not None and mark[0] != INSIDE:
+            found.append((link, *mark))
+    return found

@@ -12,18 +12,18 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+from peers.api import Api
 
 START_TIMEOUT_S = 60.0  # 2 s on an idle machine; the suite's other workers keep it busy
 
@@ -41,66 +41,6 @@ exec dockerd --containerd "$1/containerd.sock" --data-root "$1/data" --exec-root
   --pidfile "$1/dockerd.pid" -H "unix://$1/docker.sock" --cgroup-parent "$2" \
   --config-file "$1/daemon.json" >"$1/dockerd.log" 2>&1
 """
-
-
-class DockerError(Exception):
-    """An answer of 400 or above; ``status`` and Docker's own message."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status}: {message}")
-        self.status = status
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float = 60.0) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-class Api:
-    """The Engine API on a unix socket, dockerd's or ours. One connection, kept open."""
-
-    def __init__(self, path: Path, version: str = "1.41") -> None:
-        self._path = path
-        self._version = version
-        self._connection: UnixConnection | None = None
-
-    def call(self, method: str, path: str, body: object = None) -> Any:
-        """The decoded answer.
-
-        :raises DockerError: with the engine's own message.
-        """
-        content = body if isinstance(body, bytes) else json.dumps(body) if body else None
-        kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
-        if self._connection is None:
-            self._connection = UnixConnection(self._path)
-        self._connection.request(
-            method, f"/v{self._version}{path}", content, {"Content-Type": kind}
-        )
-        response = self._connection.getresponse()
-        text = response.read()
-        if response.status >= 400:
-            raise DockerError(response.status, _message(text))
-        is_json = (response.getheader("Content-Type") or "").startswith("application/json")
-        return json.loads(text) if is_json and text.strip().count(b"\n") == 0 and text else None
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-def _message(text: bytes) -> str:
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(text)["message"])
-    return text.decode(errors="replace")
 
 
 class Dockerd:
@@ -194,7 +134,11 @@ class Dockerd:
         command += ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         command += ["sh", "-c", _START, "sh", str(self.folder), f"/{self.name}"]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder / "start.log").open("wb"),
+            start_new_session=True,
         )
 
     def _wait_until_it_answers(self) -> None:

@@ -22,11 +22,15 @@ class OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         level = _NAMES.get(record.levelno, record.levelname.lower())
-        message = "; ".join(record.getMessage().splitlines())
-        text = f"{seconds}.{int(record.msecs):03d}Z {level} {message}"
+        text = f"{seconds}.{int(record.msecs):03d}Z {level} {one_line(record.getMessage())}"
         if record.exc_info and logging.getLogger().isEnabledFor(logging.DEBUG):
             text += "\n" + self.formatException(record.exc_info)
         return text
+
+
+def one_line(text: str) -> str:
+    """Docker's texts of several faults have a line for each."""
+    return "; ".join(text.replace(":\n", ": ").splitlines())
 
 
 def start(level: str) -> None:

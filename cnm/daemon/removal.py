@@ -40,8 +40,7 @@ def main(argv: Sequence[str]) -> int:
         logs.start("error")
         _remove_all(settings)
     except (CNMError, TeardownError, OSError) as error:
-        message = "; ".join(str(error).splitlines())
-        sys.stderr.write(f"cnm uninstall: {message}\n")
+        sys.stderr.write(f"cnm uninstall: {logs.one_line(str(error))}\n")
         return 1
     sys.stdout.write(f"removed; the configuration file {settings.config_file} is left to you\n")
     return 0

@@ -45,8 +45,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         return _start(settings, values)
     except (CNMError, TeardownError, OSError) as error:
-        message = "; ".join(_told(error).splitlines())
-        sys.stderr.write(f"cnm daemon: cannot start: {message}\n")
+        sys.stderr.write(f"cnm daemon: cannot start: {logs.one_line(_told(error))}\n")
         log.debug("cannot start", exc_info=error)
         return 1
 

@@ -32,6 +32,7 @@ class Parts:
 
     store: SqliteStore
     sysctls: HostSysctls
+    sandboxes: NamespaceSandboxes
     routes: RouteMonitor
     core: Core
 
@@ -48,6 +49,7 @@ class Parts:
     def close(self) -> None:
         """Nothing of the kernel's is removed: traffic lives on."""
         self.routes.close()
+        self.sandboxes.close()
         self.store.close()
 
 
@@ -65,16 +67,17 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         ula_prefix=ula_prefix(store.daemon_id),
         local_pools=settings.address_pools,
     )
+    sandboxes = NamespaceSandboxes()
     routes = RouteMonitor()
     core = facade.build(
         store=store,
         ledger=store.ledger,
         registry=Registry.load(DriverContext(host), ipam),
-        sandboxes=NamespaceSandboxes(),
+        sandboxes=sandboxes,
         host_routes=routes,
         settings=_core_settings(settings),
     )
-    return Parts(store, sysctls, routes, core)
+    return Parts(store, sysctls, sandboxes, routes, core)
 
 
 def _core_settings(settings: Settings) -> CoreSettings:

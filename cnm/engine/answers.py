@@ -51,7 +51,7 @@ def _refused(request: Request, error: Exception) -> Response:
     status = error.http_status if isinstance(error, CNMError | TeardownError) else 500
     level = logging.ERROR if status == 500 else logging.DEBUG
     where = f"{request.method} {request.scope['path']}"
-    log.log(level, "%s: %s %s", where, status, error, exc_info=log.isEnabledFor(logging.DEBUG))
+    log.log(level, "%s: %s %s", where, status, error, exc_info=error if status == 500 else None)
     return failure(status, str(error))
 
 

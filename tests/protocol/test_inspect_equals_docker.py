@@ -103,7 +103,7 @@ def engines() -> Iterator[Engines]:
         image = docker.import_image()
         docker.run("one", image)
         leave_none(docker.api)
-        ours.add_container("one")
+        ours.adopt("one")
         engines = Engines(docker.api, ours.api)
         for name, wish in CREATED.items():
             engines.both("POST", "/networks/create", {"Name": name, **wish})

@@ -1,0 +1,199 @@
+"""nftables through libnftables, in process (libnftables(3)).
+
+``nft -f -`` as a process costs 1.8 ms a call, the library 0.04. What it is told is data
+(nfttext.py, whose names are here too).
+
+A context holds the netlink socket of the namespace of the thread that makes it, and
+looks up interfaces in the namespace of the thread that uses it: so it is made and used
+on one :class:`NetNS` worker, or, without one, by threads of the daemon's own namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from nftables import Nftables
+
+from cnm.errors import KernelError
+from cnm.runtime.kernel.netns import NetNS
+from cnm.runtime.kernel.nfttext import Batch, Chain, Map, Rule, Set, Table
+
+__all__ = ["Batch", "Chain", "LibNft", "Map", "Nft", "Rule", "Set", "Table"]
+
+T = TypeVar("T")
+
+_TABLE_LINE = re.compile(r"^table (\S+) (\S+)$", re.MULTILINE)
+_ERROR = re.compile(r"Error: (?P<what>[^\n]*)")
+_COMMAND_SHOWN = 120  # characters of a refused command that an error quotes
+_ERRNOS = {os.strerror(number): number for number in sorted(errno.errorcode, reverse=True)}
+
+
+class Nft(Protocol):
+    """What those who own tables ask of nftables."""
+
+    def replace(self, table: Table) -> None:
+        """Make the table be exactly this, in one transaction; for start-up and repair.
+
+        :raises KernelError: it is refused; the old table stays.
+        """
+
+    def apply(self, batch: Batch) -> None:
+        """Change elements, in one transaction.
+
+        :raises KernelError: ENOENT: the table, set or map is missing; nothing was changed.
+        """
+
+    def delete(self, family: str, name: str) -> None:
+        """Remove a table. Gone is success."""
+
+    def list(self, family: str, name: str) -> str:
+        """A table as ``nft list table`` prints it; empty when there is none."""
+
+    def tables(self) -> Sequence[tuple[str, str]]:
+        """(family, name) of all tables, others' too."""
+
+    def elements(self, family: str, table: str, name: str) -> set[str]:
+        """The elements of a set (``key``) or map (``key : value``), in nft text.
+
+        :raises KernelError: ENOENT: there is no such set or map.
+        """
+
+
+class LibNft:
+    """:class:`Nft` by libnftables. Thread-safe. Opened at the first use."""
+
+    def __init__(self, namespace: NetNS | None = None) -> None:
+        self._namespace = namespace
+        self._lock = threading.Lock()  # a context has one output buffer
+        self._context: Nftables | None = None
+
+    def close(self) -> None:
+        """Free the context. A later use opens another."""
+        with self._lock:
+            self._context = None
+
+    def replace(self, table: Table) -> None:
+        """See :meth:`Nft.replace`."""
+        name = f"table {table.family} {table.name}"
+        # Declared first, so that there is one to delete.
+        self._run(f"{name}\ndelete {name}\n{table.render()}", f"replacing nft {name}")
+
+    def apply(self, batch: Batch) -> None:
+        """See :meth:`Nft.apply`."""
+        if batch:
+            self._run(batch.render(), f"changing nft table {batch.family} {batch.table}")
+
+    def delete(self, family: str, name: str) -> None:
+        """See :meth:`Nft.delete`."""
+        table = f"table {family} {name}"
+        self._run(f"{table}\ndelete {table}\n", f"deleting nft {table}")
+
+    def list(self, family: str, name: str) -> str:
+        """See :meth:`Nft.list`."""
+        return self._run_unless_missing(f"list table {family} {name}", "")
+
+    def tables(self) -> Sequence[tuple[str, str]]:
+        """See :meth:`Nft.tables`."""
+        return _TABLE_LINE.findall(self._run("list tables", "listing nft tables"))
+
+    def elements(self, family: str, table: str, name: str) -> set[str]:
+        """See :meth:`Nft.elements`."""
+        what = f"listing nft {family} {table} {name}"
+        try:
+            text = self._run(f"list set {family} {table} {name}", what, as_json=True)
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            text = self._run(f"list map {family} {table} {name}", what, as_json=True)
+        return _elements(text)
+
+    def _run_unless_missing(self, command: str, otherwise: str) -> str:
+        try:
+            return self._run(command, f"nft {command}")
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return otherwise
+            raise
+
+    def _run(self, commands: str, what: str, *, as_json: bool = False) -> str:
+        with self._lock:
+            code, output, said = self._inside(lambda: self._execute(commands, as_json))
+        if code != 0:
+            raise _refusal(said, commands, what)
+        return output
+
+    def _inside(self, fn: Callable[[], T]) -> T:
+        return self._namespace.run(fn) if self._namespace else fn()
+
+    def _execute(self, commands: str, as_json: bool) -> tuple[int, str, str]:
+        if self._context is None:
+            self._context = Nftables()
+        self._context.set_json_output(as_json)
+        code, output, said = self._context.cmd(commands)
+        return code, output, said
+
+
+def _refusal(said: str, commands: str, what: str) -> KernelError:
+    """One line from nft's several: its first error, without the drawing.
+
+    Of several commands nft 1.0.6 always shows the first, whichever is wrong: then none
+    is quoted.
+    """
+    found = _ERROR.search(said)
+    reason = found["what"].strip() if found else said.strip().partition("\n")[0]
+    number = _ERRNOS.get(reason.rpartition(": ")[2], errno.EINVAL)
+    command = commands.strip()
+    if "\n" not in command:
+        reason += f" ({command[:_COMMAND_SHOWN]})"
+    return KernelError(number, what, reason)
+
+
+def _elements(text: str) -> set[str]:
+    """The elements in the JSON of ``list set`` or ``list map`` (libnftables-json(5))."""
+    for item in json.loads(text)["nftables"]:
+        found = item.get("set") or item.get("map")
+        if found is not None:
+            keys = _types(found["type"])
+            values = _types(found["map"]) if "map" in found else ()
+            return {_element(element, keys, values) for element in found.get("elem", ())}
+    return set()
+
+
+def _types(declared: Any) -> tuple[str, ...]:
+    """A key's types are a list; those of a map's values one string with dots between."""
+    return tuple(declared.split(" . ")) if isinstance(declared, str) else tuple(declared)
+
+
+def _element(element: Any, keys: tuple[str, ...], values: tuple[str, ...]) -> str:
+    if values:
+        key, value = element
+        return f"{_text(key, keys)} : {_text(value, values)}"
+    return _text(element, keys)
+
+
+def _text(value: Any, types: tuple[str, ...]) -> str:
+    """One value of those types in nft text; names of interfaces are quoted."""
+    match value:
+        case {"elem": {"val": inner}}:
+            return _text(inner, types)
+        case {"concat": parts}:
+            pairs = zip(parts, types, strict=True)
+            return " . ".join(_text(part, (kind,)) for part, kind in pairs)
+        case {"prefix": {"addr": address, "len": length}}:
+            return f"{address}/{length}"
+        case {"range": [low, high]}:
+            return f"{low}-{high}"
+        case {"jump": {"target": chain}}:
+            return f"jump {chain}"
+        case {"goto": {"target": chain}}:
+            return f"goto {chain}"
+        case dict():
+            return str(next(iter(value)))  # {"accept": null} and the like
+        case _:
+            return f'"{value}"' if types == ("ifname",) else str(value)

@@ -124,7 +124,7 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     """A sort key in which net2 comes before net10."""
     parts: list[tuple[bool, int, str]] = []
     digits = ""
-    for letter in [*name, ""]:
+    for letter in name:
         if letter.isascii() and letter.isdigit():
             digits += letter
             continue
@@ -132,4 +132,4 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
             parts.append((False, int(digits), digits))
             digits = ""
         parts.append((True, 0, letter))
-    return parts
+    return [*parts, (False, int(digits), digits)] if digits else parts

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any
 
 from livedaemon import LiveDaemon, run
-
 from peers.api import Api
 
 NEVER_S = "86400"

@@ -1,0 +1,160 @@
+"""Is the kernel what the store says? Judged with ``ip``, ``nft`` and SQLite, not with our code.
+
+The expectation is built from the documents that the API shows (the store's view), the
+facts from the machine's own tools and the database file's leases.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from livedaemon import run
+from peers.cnmd import Cnmd
+
+Facts = dict[str, Any]
+
+
+def differences(daemon: Cnmd, containers: dict[str, str]) -> list[str]:
+    """What differs between store and kernel, one line each.
+
+    ``containers``: namespace by container name.
+    """
+    rows = daemon.api.call("GET", "/networks")
+    networks = [daemon.api.call("GET", f"/networks/{row['Id']}") for row in rows]
+    networks = [network for network in networks if network["Driver"] == "bridge"]
+    told, found = expected_host(networks), actual_host(daemon.netns)
+    told["leases"] = expected_leases(networks)
+    found["leases"] = actual_leases(daemon)
+    lines = list(_compare("host", told, found))
+    for name, namespace in containers.items():
+        lines += _compare(name, expected_container(networks, name), actual_container(namespace))
+    return lines
+
+
+def expected_host(networks: list[Facts]) -> Facts:
+    return {
+        "bridges": {
+            bridge_name(network): {
+                "addresses": sorted(_gateways(network)),
+                "ports": len(network["Containers"]),
+            }
+            for network in networks
+        },
+        "other links": ["lo"],
+        "routes": sorted(
+            config["Subnet"] for network in networks for config in network["IPAM"]["Config"]
+        ),
+        "named by rules": sorted(bridge_name(network) for network in networks),
+    }
+
+
+def actual_host(namespace: str) -> Facts:
+    links = _json("ip", "-n", namespace, "-j", "-d", "address", "show")
+    kind = {link["ifname"]: link.get("linkinfo", {}).get("info_kind", "") for link in links}
+    bridges = [link for link in links if kind[link["ifname"]] == "bridge"]
+    rest = [link for link in links if kind[link["ifname"]] != "bridge"]
+    ports = [link.get("master") for link in rest if kind[link["ifname"]] == "veth"]
+    found: dict[str, Facts] = {
+        bridge["ifname"]: {
+            "addresses": sorted(_global(bridge)),
+            "ports": ports.count(bridge["ifname"]),
+        }
+        for bridge in bridges
+    }
+    on_bridges = [link for link in rest if link.get("master") in found]
+    return {
+        "bridges": found,
+        "other links": sorted(link["ifname"] for link in rest if link not in on_bridges),
+        "routes": sorted(_routes(namespace)),
+        "named by rules": sorted(_bridges_in_rules(namespace)),
+    }
+
+
+def expected_container(networks: list[Facts], name: str) -> Facts:
+    own = [
+        (network, row)
+        for network in networks
+        for row in network["Containers"].values()
+        if row["Name"] == name
+    ]
+    return {
+        "interfaces": sorted(
+            [row["MacAddress"], *sorted(filter(None, (row["IPv4Address"], row["IPv6Address"])))]
+            for _, row in own
+        ),
+        "default route": any(not network["Internal"] for network, _ in own),
+        "rules": "",
+    }
+
+
+def actual_container(namespace: str) -> Facts:
+    links = _json("ip", "-n", namespace, "-j", "address", "show")
+    default = _json("ip", "-n", namespace, "-j", "route", "show", "default")
+    return {
+        "interfaces": sorted(
+            [link["address"], *sorted(_global(link))] for link in links if link["ifname"] != "lo"
+        ),
+        "default route": bool(default),
+        "rules": run("ip", "netns", "exec", namespace, "nft", "list", "ruleset").stdout,
+    }
+
+
+def expected_leases(networks: list[Facts]) -> list[str]:
+    rows = [row for network in networks for row in network["Containers"].values()]
+    held = [row[family] for row in rows for family in ("IPv4Address", "IPv6Address")]
+    held += [gateway for network in networks for gateway in _gateways(network)]
+    return sorted(address.split("/")[0] for address in held if address)
+
+
+def actual_leases(daemon: Cnmd) -> list[str]:
+    """Straight from the file, as the next daemon would read it."""
+    path = f"file:{daemon.root / 'cnm.db'}?mode=ro"
+    with closing(sqlite3.connect(path, uri=True)) as database:
+        rows = database.execute("SELECT address FROM leases").fetchall()
+    return sorted(str(ipaddress.ip_address(address)) for (address,) in rows)
+
+
+def bridge_name(network: Facts) -> str:
+    """As the naming scheme says: the option, or ``br-`` and the id's first 12 digits."""
+    named = network["Options"].get("com.docker.network.bridge.name")
+    return str(named or f"br-{network['Id'][:12]}")
+
+
+def _gateways(network: Facts) -> Iterator[str]:
+    for config in network["IPAM"]["Config"]:
+        length = config["Subnet"].split("/")[1]
+        yield f"{config['Gateway']}/{length}"
+
+
+def _global(link: Facts) -> Iterator[str]:
+    for item in link["addr_info"]:
+        if item["scope"] == "global":
+            yield f"{item['local']}/{item['prefixlen']}"
+
+
+def _routes(namespace: str) -> Iterator[str]:
+    for family in ("-4", "-6"):
+        for route in _json("ip", "-n", namespace, "-j", family, "route", "show"):
+            if not route["dst"].startswith("fe80:"):
+                yield route["dst"]
+
+
+def _bridges_in_rules(namespace: str) -> set[str]:
+    text = run("ip", "netns", "exec", namespace, "nft", "list", "ruleset").stdout
+    return set(re.findall(r"\b(?:br-[0-9a-f]{12}|cnm0)\b", text))
+
+
+def _compare(where: str, told: Facts, found: Facts) -> Iterator[str]:
+    for key, value in told.items():
+        if value != found[key]:
+            yield f"{where}: {key}: the store says {value}, the kernel has {found[key]}"
+
+
+def _json(*command: str) -> Any:
+    return json.loads(run(*command).stdout or "[]")

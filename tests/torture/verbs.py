@@ -1,0 +1,114 @@
+"""The verbs under torture: how each is made ready, done, and whether it happened.
+
+Every verb starts from the same place (:class:`Scene`) and is brought back to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from peers.api import ApiError
+from peers.cnmd import Cnmd
+
+DUAL: dict[str, Any] = {
+    "EnableIPv6": True,
+    "IPAM": {
+        "Config": [
+            {"Subnet": "10.77.0.0/24", "Gateway": "10.77.0.1"},
+            {"Subnet": "fd77::/64", "Gateway": "fd77::1"},
+        ]
+    },
+}
+CALM = {"IPAM": {"Config": [{"Subnet": "10.78.0.0/24", "Gateway": "10.78.0.1"}]}}
+
+
+class Scene:
+    """A daemon, two containers on a network that nobody touches, and one that is free."""
+
+    def __init__(self, daemon: Cnmd) -> None:
+        self.daemon = daemon
+        self.containers = {name: daemon.adopt(name) for name in ("left", "right", "free")}
+        daemon.create("calm", **CALM)
+        daemon.connect("calm", "left")
+        daemon.connect("calm", "right")
+
+    def networks(self) -> set[str]:
+        """Names of the networks that a user made."""
+        rows = self.daemon.api.call("GET", "/networks")
+        return {row["Name"] for row in rows} - {"bridge", "host", "none"}
+
+    def connected(self) -> bool:
+        """Whether the free container is on ``victim``."""
+        if "victim" not in self.networks():
+            return False
+        rows = self.daemon.api.call("GET", "/networks/victim")["Containers"].values()
+        return any(row["Name"] == "free" for row in rows)
+
+    def reset(self) -> None:
+        """Only ``calm`` is left."""
+        with contextlib.suppress(ApiError):
+            self.daemon.disconnect("victim", "free")
+        for name in self.networks() - {"calm"}:
+            self.daemon.remove(name)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """``done`` tells by the API whether ``do`` happened; it must be all or nothing."""
+
+    ready: Callable[[Scene], object]
+    do: Callable[[Scene], object]
+    done: Callable[[Scene], bool]
+    untouched: Callable[[Scene], bool]
+
+
+def _victim(scene: Scene) -> None:
+    scene.daemon.create("victim", **DUAL)
+
+
+def _victim_connected(scene: Scene) -> None:
+    _victim(scene)
+    scene.daemon.connect("victim", "free")
+
+
+def _two_victims(scene: Scene) -> None:
+    _victim(scene)
+    scene.daemon.create("second")
+
+
+VERBS: dict[str, Verb] = {
+    "create": Verb(
+        ready=lambda scene: None,
+        do=_victim,
+        done=lambda scene: "victim" in scene.networks(),
+        untouched=lambda scene: "victim" not in scene.networks(),
+    ),
+    "connect": Verb(
+        ready=_victim,
+        do=lambda scene: scene.daemon.connect("victim", "free"),
+        done=lambda scene: scene.connected(),
+        untouched=lambda scene: not scene.connected(),
+    ),
+    "disconnect": Verb(
+        ready=_victim_connected,
+        do=lambda scene: scene.daemon.disconnect("victim", "free"),
+        done=lambda scene: not scene.connected(),
+        untouched=lambda scene: scene.connected(),
+    ),
+    "rm": Verb(
+        ready=_victim,
+        do=lambda scene: scene.daemon.remove("victim"),
+        done=lambda scene: "victim" not in scene.networks(),
+        untouched=lambda scene: "victim" in scene.networks(),
+    ),
+    "prune": Verb(
+        ready=_two_victims,
+        do=lambda scene: scene.daemon.prune(),
+        done=lambda scene: scene.networks() == {"calm"},
+        # network by network: between two of them is a place to die as well
+        untouched=lambda scene: {"calm"} < scene.networks() <= {"calm", "victim", "second"},
+    ),
+}

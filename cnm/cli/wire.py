@@ -26,10 +26,14 @@ class Response:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._stream = connection.makefile("rb")
-        self.status = self._read_status()
-        headers = self._read_headers()
-        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        self._length = self._read_length(headers.get("content-length"))
+        try:
+            self.status = self._read_status()
+            headers = self._read_headers()
+            self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+            self._length = self._read_length(headers.get("content-length"))
+        except BaseException:
+            self._stream.close()  # it holds the socket open as well
+            raise
 
     def body(self) -> bytes:
         """All of the body.

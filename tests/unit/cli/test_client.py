@@ -22,7 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
         pytest.param(OK + b'Content-Length: 7\r\n\r\n{"a":1}', {"a": 1}, id="length"),
         pytest.param(OK + b'\r\n{"a":1}', {"a": 1}, id="to the end"),
         pytest.param(OK + b"transfer-encoding: CHUNKED\r\n\r\n"
-                     b'3;x=y\r\n{"a\r\n4\r\n":1}\r\n0\r\nTrailer: x\r\n\r\n', {"a": 1}, id="chunks"),
+                     b'3;x=y\r\n{"a\r\n4\r\n":1}\r\n0\r\nT: x\r\n\r\n', {"a": 1}, id="chunks"),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\n1", 1,
                      id="after 100"),
         pytest.param(b"HTTP/1.0 204 No Content\r\n\r\n", None, id="no content"),

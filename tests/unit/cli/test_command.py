@@ -112,14 +112,14 @@ def test_help_is_asked_for(words: tuple[str, ...]) -> None:
         ("-qz", "unknown shorthand flag: 'z' in -qz"),
         ("--driver", "flag needs an argument: --driver"),
         ("-qd", "flag needs an argument: 'd' in -qd"),
-        ("--quiet=maybe", 'invalid argument "maybe" for "-q, --quiet" flag: strconv.ParseBool: '
-         'parsing "maybe": invalid syntax'),
-        ("--number=x", 'invalid argument "x" for "--number" flag: strconv.ParseInt: parsing "x": '
-         "invalid syntax"),
-        (f"--number={2**63}", f'invalid argument "{2**63}" for "--number" flag: strconv.ParseInt: '
-         f'parsing "{2**63}": value out of range'),
-        ("-fbad", 'invalid argument "bad" for "-f, --filter" flag: bad format of filter '
-         "(expected name=value)"),
+        ("--quiet=maybe", ('invalid argument "maybe" for "-q, --quiet" flag: strconv.ParseBool: '
+         'parsing "maybe": invalid syntax')),
+        ("--number=x", ('invalid argument "x" for "--number" flag: strconv.ParseInt: parsing "x": '
+         "invalid syntax")),
+        (f"--number={2**63}", (f'invalid argument "{2**63}" for "--number" flag: strconv.ParseInt: '
+         f'parsing "{2**63}": value out of range')),
+        ("-fbad", ('invalid argument "bad" for "-f, --filter" flag: bad format of filter '
+         "(expected name=value)")),
         ("--odd=ab", 'invalid argument "ab" for "--odd" flag: even length'),
     ],
 )  # fmt: skip

@@ -40,7 +40,7 @@ def test_align(text: str, aligned: str) -> None:
         pytest.param("{{.Name}}", True, "a\nb\n", id="a format wins over quiet"),
         pytest.param("table {{.Name}}\\t{{.ID}}", False,
                      "NAME      NETWORK ID\na         aaa\nb         bbb\n", id="columns"),
-        pytest.param('table {{.Label "x.my-key"}}', False, "my key\nX.MY-KEY\nX.MY-KEY\n", id="label"),
+        pytest.param('table {{.Label "x.my-a"}}', False, "my a\nX.MY-A\nX.MY-A\n", id="label"),
         pytest.param("table {{upper .Name}}", False, "NAME\nA\nB\n", id="functions spare titles"),
         pytest.param("json", True, '{"ID":"aaa","Name":"a"}\n{"ID":"bbb","Name":"b"}\n', id="json"),
         pytest.param("raw", False, "id: aaa\n\nid: bbb\n\n", id="raw"),

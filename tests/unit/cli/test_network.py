@@ -59,8 +59,10 @@ def test_ls_bad_template(networks: Answering, served: CommandLine) -> None:
     assert served("net ls --format '{{.Nope}}'") == (
         1,
         "",
-        'template parsing error: template: :1:2: executing "" at <.Nope>: '
-        "can't evaluate field Nope in type *network.networkContext\n",
+        (
+            'template parsing error: template: :1:2: executing "" at <.Nope>: '
+            "can't evaluate field Nope in type *network.networkContext\n"
+        ),
     )
 
 

@@ -42,6 +42,7 @@ _UNICAST: Final = 1  # RTN_UNICAST
 _SCOPE_LINK: Final = 253
 _SCOPE_NOWHERE: Final = 255  # in a deletion: any scope
 _ONLINK: Final = 4  # RTNH_F_ONLINK
+_FIB_MATCH: Final = 0x2000  # RTM_F_FIB_MATCH: answer with the route that was found
 _SKIP_STATISTICS: Final = 1 << 3  # RTEXT_FILTER_SKIP_STATS: a third of the bytes
 _ANY_PROTOCOL: Final = 0
 
@@ -226,6 +227,15 @@ def dump_routes(main_only: bool) -> bytes:
     message["type"] = _UNICAST
     message["table"] = MAIN_TABLE if main_only else 0
     return _encode(message, RTM_GETROUTE, NLM_F_DUMP, [])
+
+
+def get_route(address: IPAddress) -> bytes:
+    """RTM_GETROUTE: the route that a packet to this address would take."""
+    message = rtmsg()
+    message["family"] = _family(address)
+    message["dst_len"] = address.max_prefixlen
+    message["flags"] = _FIB_MATCH
+    return _encode(message, RTM_GETROUTE, 0, [["RTA_DST", str(address)]])
 
 
 def family_of(*values: IPNetwork | IPAddress | None) -> int:

@@ -22,6 +22,7 @@ from cnm.runtime.kernel.batch import Batch
 from cnm.runtime.kernel.decode import Address, Link, Route
 from cnm.runtime.kernel.messages import MAIN_TABLE, OUR_PROTOCOL
 from cnm.runtime.kernel.rtsocket import RouteSocket
+from cnm.types import IPAddress
 
 __all__ = ["MAIN_TABLE", "OUR_PROTOCOL", "Address", "Batch", "Link", "Netlink", "Route"]
 
@@ -29,6 +30,8 @@ NAME_BYTES = 15  # IFNAMSIZ less the final NUL
 _SIOCGIFINDEX = 0x8933  # netdevice(7)
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h, Linux 5.14
 _IFREQ = struct.Struct("=16si20x")
+# unreachable (two kinds), prohibited, blackhole: what route types answer to a lookup
+_NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 _PRIVATE_GROUPS = 1 << 31  # upper half of the group numbers: nobody picks one by hand
 
 
@@ -110,6 +113,16 @@ class Netlink:
             for route in decoded
             if route is not None and (not main_only or route.table == MAIN_TABLE)
         ]
+
+    def route_to(self, address: IPAddress) -> Route | None:
+        """The unicast route that a packet to ``address`` would take; nothing is sent."""
+        try:
+            answer = self._socket.ask(messages.get_route(address), f"route get {address}")
+        except KernelError as error:
+            if error.errno in _NO_ROUTE:
+                return None
+            raise
+        return decode.route(answer.body)
 
     def batch(self) -> Batch:
         """A new, empty batch of changes."""

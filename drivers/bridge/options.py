@@ -1,0 +1,252 @@
+"""The bridge driver's options: strings in, frozen values out.
+
+Keys are Docker's. An unknown key below ``com.docker.network.`` is refused by name, since
+it is a misspelling or asks for what this driver does not do; keys of others stay as they
+are in the network's record and mean nothing here.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from cnm import labels
+from cnm.errors import InvalidParameter
+from cnm.types import IPAddress, NetworkSpec
+
+MTU_MIN = 68  # RFC 791
+MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
+MTU_MAX = 65535
+ADVERTISE_COUNT_MAX = 3
+ADVERTISE_INTERVAL_MS = (100, 2000)  # Docker's limits
+
+# Keys that the core or the plugin protocol writes beside the user's options.
+_NETWORK_WIRE_KEYS = frozenset(
+    {labels.GENERIC, labels.ENABLE_IPV4, labels.ENABLE_IPV6, labels.INTERNAL}
+)
+_ENDPOINT_WIRE_KEYS = frozenset(
+    {
+        labels.ENDPOINT_MAC,
+        labels.ENDPOINT_EXPOSED_PORTS,
+        labels.ENDPOINT_DNS_SERVERS,
+        labels.PORT_MAP,
+    }
+)
+# Docker: the interface is written IFNAME, since its name is known late.
+_ENDPOINT_SYSCTL = re.compile(r"net\.[^.=\s]+\.[^.=\s]+\.IFNAME\.[^=\s]+=.*")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+class GatewayMode(enum.StrEnum):
+    """How a network's containers are reached from outside, for one family."""
+
+    NAT = "nat"
+    NAT_UNPROTECTED = "nat-unprotected"
+    ROUTED = "routed"
+    ISOLATED = "isolated"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """Options of one network, checked. ``None``: not said."""
+
+    bridge_name: str | None = None
+    default_bridge: bool = False
+    icc: bool = True
+    masquerade: bool = True
+    inhibit_ipv4: bool = False
+    mode_ipv4: GatewayMode = GatewayMode.NAT
+    mode_ipv6: GatewayMode = GatewayMode.NAT
+    mtu: int | None = None
+    host_ipv4: IPv4Address | None = None  # source address of what leaves the host
+    host_ipv6: IPv6Address | None = None
+    host_binding: IPAddress | None = None  # for publishing: where ports are bound by default
+    trusted_interfaces: tuple[str, ...] = ()
+    interface_prefix: str = "eth"
+    advertise_count: int | None = None
+    advertise_interval_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointOptions:
+    """Options of one endpoint, checked. ``None``: not said."""
+
+    interface_name: str | None = None
+    sysctls: Mapping[str, str] = field(default_factory=dict)  # interface written IFNAME
+    advertise_count: int | None = None
+    advertise_interval_ms: int | None = None
+
+
+def parse_network(network: NetworkSpec, defaults: Mapping[str, str]) -> NetworkOptions:
+    """A network's options over the daemon's defaults, and whether they agree with it.
+
+    :raises InvalidParameter: naming the key.
+    """
+    texts = {**defaults, **network.options}
+    options = NetworkOptions(**_parse(texts, _NETWORK_KEYS, _NETWORK_WIRE_KEYS))
+    if network.enable_ipv6 and options.mtu is not None and options.mtu < MTU_MIN_IPV6:
+        raise InvalidParameter(
+            f'invalid value "{options.mtu}" for option {labels.MTU}: '
+            f"IPv6 needs {MTU_MIN_IPV6} at least"
+        )
+    if GatewayMode.ISOLATED in (options.mode_ipv4, options.mode_ipv6) and not network.internal:
+        raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
+    if options.default_bridge and options.bridge_name is None:
+        raise InvalidParameter(f"{labels.BRIDGE_DEFAULT} needs {labels.BRIDGE_NAME}")
+    return options
+
+
+def parse_endpoint(texts: Mapping[str, Any]) -> EndpointOptions:
+    """An endpoint's options.
+
+    :raises InvalidParameter: naming the key.
+    """
+    return EndpointOptions(**_parse(texts, _ENDPOINT_KEYS, _ENDPOINT_WIRE_KEYS))
+
+
+def parse_mac(text: str) -> str:
+    """A MAC address that a port may have: six bytes, not a group's, not all zero.
+
+    :raises InvalidParameter: it is none.
+    """
+    mac = text.lower().replace("-", ":")
+    if not _MAC.fullmatch(mac):
+        raise InvalidParameter(f'invalid MAC address "{text}"')
+    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise InvalidParameter(f'invalid MAC address "{text}": not an address of one interface')
+    return mac
+
+
+Parser = Callable[[str, str], object]
+
+
+def _parse(
+    texts: Mapping[str, Any], known: Mapping[str, tuple[str, Parser]], ignored: frozenset[str]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, text in texts.items():
+        if key in known:
+            name, parser = known[key]
+            found[name] = parser(key, str(text))
+        elif key.startswith(f"{labels.PREFIX}.") and key not in ignored:
+            raise InvalidParameter(f"unknown option {key} for driver bridge")
+    return found
+
+
+def _ifname(key: str, text: str) -> str | None:
+    """Empty means "not said", as in Docker's records."""
+    return labels.parse_ifname(key, text) if text else None
+
+
+def _host_ifname(key: str, text: str) -> str | None:
+    """As above, for names that go into nft's rules: there ``*`` is a wildcard, ``"`` an end."""
+    if any(c in '"*\\' or not c.isprintable() for c in text):
+        raise InvalidParameter(f'invalid interface name "{text}" for {key}')
+    return _ifname(key, text)
+
+
+def _prefix(key: str, text: str) -> str:
+    return labels.parse_ifname(key, f"{text}0")[:-1] if text else "eth"
+
+
+def _mode(key: str, text: str) -> GatewayMode:
+    try:
+        return GatewayMode(text) if text else GatewayMode.NAT
+    except ValueError:
+        known = ", ".join(GatewayMode)
+        raise InvalidParameter(
+            f'invalid value "{text}" for option {key}: must be one of {known}'
+        ) from None
+
+
+def _mtu(key: str, text: str) -> int | None:
+    """0 means "not said", as Docker's."""
+    return None if text == "0" else labels.parse_int(key, text, MTU_MIN, MTU_MAX)
+
+
+def _address(key: str, text: str) -> IPAddress | None:
+    if not text:
+        return None
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise InvalidParameter(
+            f'invalid value "{text}" for option {key}: must be an IP address'
+        ) from None
+
+
+def _source(key: str, text: str, version: int) -> IPAddress | None:
+    address = _address(key, text)
+    if address is not None and (address.version != version or address.is_unspecified):
+        raise InvalidParameter(
+            f'invalid value "{text}" for option {key}: must be an IPv{version} address of this host'
+        )
+    return address
+
+
+def _source_ipv4(key: str, text: str) -> IPAddress | None:
+    return _source(key, text, 4)
+
+
+def _source_ipv6(key: str, text: str) -> IPAddress | None:
+    return _source(key, text, 6)
+
+
+def _interfaces(key: str, text: str) -> tuple[str, ...]:
+    """Docker separates the names by colons."""
+    names = (_host_ifname(key, name) for name in text.split(":"))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _advertise_count(key: str, text: str) -> int:
+    return labels.parse_int(key, text, 0, ADVERTISE_COUNT_MAX)
+
+
+def _advertise_interval(key: str, text: str) -> int:
+    return labels.parse_int(key, text, *ADVERTISE_INTERVAL_MS)
+
+
+def _sysctls(key: str, text: str) -> dict[str, str]:
+    found = {}
+    for item in filter(None, text.split(",")):
+        if not _ENDPOINT_SYSCTL.fullmatch(item):
+            raise InvalidParameter(
+                f'invalid value "{item}" for option {key}: '
+                "must be of the form net.X.Y.IFNAME.Z=value"
+            )
+        name, _, value = item.partition("=")
+        found[name] = value
+    return found
+
+
+_ADVERTISE_KEYS: dict[str, tuple[str, Parser]] = {
+    labels.ADVERTISE_NMSGS: ("advertise_count", _advertise_count),
+    labels.ADVERTISE_INTERVAL_MS: ("advertise_interval_ms", _advertise_interval),
+}
+
+_NETWORK_KEYS: dict[str, tuple[str, Parser]] = {
+    labels.BRIDGE_NAME: ("bridge_name", _host_ifname),
+    labels.BRIDGE_DEFAULT: ("default_bridge", labels.parse_bool),
+    labels.BRIDGE_ICC: ("icc", labels.parse_bool),
+    labels.BRIDGE_MASQUERADE: ("masquerade", labels.parse_bool),
+    labels.BRIDGE_HOST_BINDING_IPV4: ("host_binding", _address),
+    labels.BRIDGE_INHIBIT_IPV4: ("inhibit_ipv4", labels.parse_bool),
+    labels.BRIDGE_GATEWAY_MODE_IPV4: ("mode_ipv4", _mode),
+    labels.BRIDGE_GATEWAY_MODE_IPV6: ("mode_ipv6", _mode),
+    labels.BRIDGE_TRUSTED_HOST_INTERFACES: ("trusted_interfaces", _interfaces),
+    labels.MTU: ("mtu", _mtu),
+    labels.HOST_IPV4: ("host_ipv4", _source_ipv4),
+    labels.HOST_IPV6: ("host_ipv6", _source_ipv6),
+    labels.CONTAINER_IFACE_PREFIX: ("interface_prefix", _prefix),
+    **_ADVERTISE_KEYS,
+}
+
+_ENDPOINT_KEYS: dict[str, tuple[str, Parser]] = {
+    labels.ENDPOINT_IFNAME: ("interface_name", _ifname),
+    labels.ENDPOINT_SYSCTLS: ("sysctls", _sysctls),
+    **_ADVERTISE_KEYS,
+}

@@ -1,0 +1,47 @@
+"""The generation of a namespace's nftables rules: a number that each transaction changes.
+
+Whoever remembers it with what he read need not read again while it stays: listing two
+hundred networks' elements takes milliseconds, this 0.02. libnftables does not tell it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from cnm.errors import KernelError
+from cnm.runtime.kernel.rtsocket import NLM_F_REQUEST, attributes, split_messages
+
+_NETLINK_NETFILTER = 12
+_GET_GENERATION = (10 << 8) | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+_NEW_GENERATION = (10 << 8) | 15
+_NFTA_GEN_ID = 1
+_REQUEST = struct.Struct("=IHHIIBBH")  # nlmsghdr, nfgenmsg
+_GENMSG_BYTES = 4
+_TIMEOUT_S = 20
+
+
+def generation() -> int:
+    """Of the calling thread's namespace. One more with each transaction.
+
+    :raises KernelError: this kernel has no nftables, or no right to ask.
+    """
+    what = "nft generation"
+    try:
+        with socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
+        ) as asked:
+            asked.settimeout(_TIMEOUT_S)
+            asked.send(_REQUEST.pack(_REQUEST.size, _GET_GENERATION, NLM_F_REQUEST, 1, 0, 0, 0, 0))
+            answer = memoryview(asked.recv(4096))
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, what) from error
+    for kind, _, _, body in split_messages(answer):
+        if kind != _NEW_GENERATION:
+            (code,) = struct.unpack_from("=i", body)
+            raise KernelError(-code or errno.EIO, what)
+        for number, value in attributes(body[_GENMSG_BYTES:]):
+            if number == _NFTA_GEN_ID:
+                return int.from_bytes(value, "big")
+    raise KernelError(errno.EIO, what, "the kernel gave no number")

@@ -46,6 +46,7 @@ class CoreSettings:
     default_bridge_gateway: IPAddress | None = None
     default_mtu: int = 0  # 0: the default route's
     default_bridge_options: Mapping[str, str] = field(default_factory=dict)
+    network_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by driver
 
 
 class Networks:
@@ -135,7 +136,7 @@ class Networks:
             attachable=request.attachable,
             config_from=request.config_from,
             predefined=predefined,
-            options=request.options,
+            options=request.options if predefined else self._with_defaults(driver, request),
             labels=request.labels,
             ipam_driver=request.ipam_driver,
             ipam_options=request.ipam_options,
@@ -144,6 +145,10 @@ class Networks:
         )
         self._check_driver(driver, network)
         return network
+
+    def _with_defaults(self, driver: NetworkDriver, request: NetworkRequest) -> Mapping[str, str]:
+        """The request's options over those that the configuration has for its driver."""
+        return {**self._settings.network_options.get(driver.name, {}), **request.options}
 
     def _check_driver(self, driver: NetworkDriver, network: Network) -> None:
         limit = driver.capability.instances

@@ -32,7 +32,7 @@ def hold(root: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         in_use = "a daemon{} manages this network namespace already: stop it first"
         stack.enter_context(_locked(_NAMESPACE, os.O_RDONLY, in_use))
-        in_use = f"{root} is in use by a daemon{{}}: stop it, or give another --root"
+        in_use = f"{root} is in use by a daemon{{}}: stop it first"
         stack.enter_context(_locked(str(lock), os.O_RDWR | os.O_CREAT, in_use))
         yield
 

@@ -31,7 +31,6 @@ def daemon_parser() -> argparse.ArgumentParser:
     add("--config-file", metavar="FILE", help=f"default {config.DEFAULT_FILE}")
     add("--validate", action="store_true", help="check the configuration and exit")
     _paths(parser)
-    add(*("-H", "--host"), dest="hosts", action="append", metavar="unix://PATH")
     add("--pidfile", metavar="FILE")
     add(*("-D", "--debug"), action="store_true", help="the same as --log-level debug")
     add("--log-level", metavar="LEVEL", help="debug, info, warn, error or fatal")
@@ -90,6 +89,7 @@ def _paths(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(*("--root", "--data-root"), dest="data-root", metavar="DIR", help="/var/lib/cnm")
     add("--exec-root", metavar="DIR", help="/run/cnm")
+    add(*("-H", "--host"), dest="hosts", action="append", metavar="unix://PATH")
 
 
 def _typed(parse_text: Callable[[str], Any]) -> Callable[[str], Any]:

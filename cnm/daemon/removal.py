@@ -16,14 +16,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnm.config import Settings
-from cnm.daemon import exclusive, flags, logs, sockets
+from cnm.daemon import exclusive, flags, logs
 from cnm.daemon.wiring import DATABASE, Parts, assemble
 from cnm.errors import CNMError, StoreError, TeardownError, Unavailable
 from cnm.undo import Teardown
 
 log = logging.getLogger(__name__)
-
-_HINT = "; stop it first (systemctl stop cnm, or kill -TERM its pid)"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,21 +54,12 @@ def _confirmed(settings: Settings) -> bool:
 
 
 def _remove_all(settings: Settings) -> None:
-    try:
-        sockets.refuse_served(settings.hosts)
-        with _exclusive(settings.root):
-            with _parts(settings) as parts:
-                _remove_from_kernel(parts)
-            _remove_files(settings)
-    except Unavailable as error:
-        raise Unavailable(f"{error}{_HINT}") from None
-
-
-@contextlib.contextmanager
-def _exclusive(root: Path) -> Iterator[None]:
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with exclusive.hold(root):
-        yield
+    """:raises Unavailable: the daemon runs (says which process)."""
+    settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with exclusive.hold(settings.root):
+        with _parts(settings) as parts:
+            _remove_from_kernel(parts)
+        _remove_files(settings)
 
 
 @contextlib.contextmanager

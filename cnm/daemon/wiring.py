@@ -87,6 +87,7 @@ def _core_settings(settings: Settings) -> CoreSettings:
         default_bridge_gateway=settings.bip.ip if settings.bip else None,
         default_mtu=settings.mtu,
         default_bridge_options=settings.bridge_options,
+        network_options=settings.network_options,
     )
 
 

@@ -39,7 +39,7 @@ soak: setup ## ten minutes of connect and disconnect
 	@$(PYTEST) -m slow -s tests/soak
 
 bench: setup ## us beside Docker and the bare kernel; build/bench.json, build/bench.svg
-	@$(AS_ROOT) $(BIN)/python -m tests.bench
+	@$(AS_ROOT) env PYTHONPATH=tests $(BIN)/python -m bench
 
 lint: setup ## formatter check, linter, strict types, floors
 	@$(BIN)/ruff format --check .

@@ -66,6 +66,10 @@ class Api:
             return json.loads(text)
         return None
 
+    def another(self) -> Api:
+        """A further connection, for calls side by side."""
+        return Api(self._path, self._version)
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

@@ -1,0 +1,1 @@
+"""``make bench``: us, Docker and the bare kernel, interleaved in one run."""

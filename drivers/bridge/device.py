@@ -15,7 +15,7 @@ addresses have one). An older kernel forgets the number, and the address then st
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -52,6 +52,17 @@ class BridgePlan:
     def mac(self) -> str:
         """Locally administered; not ``02:42``, which containers have."""
         return ":".join(("0a", *(self.network_id[at : at + 2] for at in range(0, 10, 2))))
+
+
+@dataclass(frozen=True, slots=True)
+class StrayAddress:
+    """An address of ours that is left on a bridge of somebody else's."""
+
+    bridge: str
+    address: Address
+
+    def __str__(self) -> str:
+        return f"{self.address.interface} on {self.bridge}"
 
 
 def plan(network: NetworkSpec, options: NetworkOptions) -> BridgePlan:
@@ -123,12 +134,26 @@ class Bridges:
                 batch.delete_address(found.index, address.interface)
         batch.commit()
 
-    def adopted_addresses(self, wanted: BridgePlan) -> list[Address]:
-        """The addresses of ours on an adopted bridge."""
-        found = self._netlink.link(wanted.name)
-        if found is None or found.alias == wanted.mark:
-            return []
-        return self._our_addresses(found)
+    def stray_addresses(self, known: Iterable[BridgePlan]) -> list[StrayAddress]:
+        """Addresses of ours on adopted bridges that none of these plans has."""
+        wanted = {
+            (self._netlink.index(plan.name), address)
+            for plan in known
+            for address in plan.addresses
+        }
+        found = []
+        for address in self._netlink.addresses():
+            if address.protocol != OUR_PROTOCOL or (address.index, address.interface) in wanted:
+                continue
+            link = self._netlink.link(address.index)
+            if link is not None and owner.parse(link.alias) is None:
+                found.append(StrayAddress(link.name, address))
+        return found
+
+    def remove_stray_address(self, stray: StrayAddress) -> None:
+        """Gone is success."""
+        held = stray.address
+        self._netlink.batch().delete_address(held.index, held.interface).commit()
 
     # making
 

@@ -1,0 +1,91 @@
+"""What the driver knows of a network, and what follows from it. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from cnm.drivers.bridge import device, firewall
+from cnm.drivers.bridge.device import BridgePlan
+from cnm.drivers.bridge.firewall import NetworkPolicy
+from cnm.drivers.bridge.options import NetworkOptions, parse_mac, parse_network
+from cnm.types import (
+    EndpointID,
+    EndpointInterface,
+    IpamPool,
+    IPInterface,
+    JoinInfo,
+    NetworkSpec,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRecord:
+    """A network with its options read. ``endpoints`` grows and shrinks, by atomic steps."""
+
+    spec: NetworkSpec
+    options: NetworkOptions
+    bridge: BridgePlan
+    endpoints: dict[EndpointID, EndpointInterface] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, network: NetworkSpec, defaults: Mapping[str, str]) -> NetworkRecord:
+        """:raises InvalidParameter: an option is unknown or malformed (named)."""
+        options = parse_network(network, defaults)
+        return cls(network, options, device.plan(network, options))
+
+    def policy(self) -> NetworkPolicy:
+        """What the firewall lets it do."""
+        return firewall.policy(self.spec, self.options, self.bridge.name)
+
+    def port_group(self, mark: str) -> int:
+        """Interface group of its ports; ``mark`` is what its bridge carries.
+
+        On an adopted bridge routers of the administrator's may be anywhere: no RA guard.
+        """
+        return firewall.port_group(guarded=mark == self.bridge.mark, icc=self.options.icc)
+
+    def join_info(
+        self, interface: EndpointInterface, interface_name: str, source_name: str
+    ) -> JoinInfo:
+        """What a sandbox is told. No gateway for internal networks: engines would use it."""
+        gateway, gateway_ipv6 = None, None
+        if not self.spec.internal:
+            found = _gateway(self.spec.ipv4, interface.address)
+            gateway = found.ip if found is not None and found.version == 4 else None
+            found = _gateway(self.spec.ipv6, interface.address_ipv6)
+            gateway_ipv6 = found.ip if found is not None and found.version == 6 else None
+        return JoinInfo(
+            interface_name,
+            source_name,
+            placed=not source_name,
+            gateway=gateway,
+            gateway_ipv6=gateway_ipv6,
+        )
+
+
+def complete(endpoint_id: EndpointID, interface: EndpointInterface) -> EndpointInterface:
+    """The interface with a MAC address: the given one, or Docker's, ``02:42:<IPv4 address>``.
+
+    Without an IPv4 address four bytes are drawn from the IPv6 address, or the endpoint's
+    id: the same address keeps its MAC, and neighbours what they know.
+
+    :raises InvalidParameter: the given one is none.
+    """
+    if interface.mac:
+        return replace(interface, mac=parse_mac(interface.mac))
+    if interface.address is not None:
+        last = interface.address.ip.packed
+    else:
+        seed = interface.address_ipv6.ip.packed if interface.address_ipv6 else endpoint_id.encode()
+        last = hashlib.blake2s(seed, digest_size=4).digest()
+    return replace(interface, mac=f"02:42:{last.hex(':')}")
+
+
+def _gateway(pools: tuple[IpamPool, ...], address: IPInterface | None) -> IPInterface | None:
+    """The gateway of the pool that an address is of."""
+    for pool in pools:
+        if address is not None and address.ip in pool.pool:
+            return pool.gateway
+    return None

@@ -26,11 +26,14 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from cnm import codec
+from cnm.containerapi import ContainerRecord
 from cnm.errors import StoreError
 from cnm.ipamapi import StoredPool
 from cnm.types import Endpoint, IPAddress, Network, PoolID, Record, SandboxRecord
 
-R = TypeVar("R", Network, Endpoint, SandboxRecord)
+R = TypeVar("R", Network, Endpoint, SandboxRecord, ContainerRecord)
+
+Stored = Record | ContainerRecord
 
 
 class Store(Protocol):
@@ -40,7 +43,7 @@ class Store(Protocol):
         """Every record of one kind, oldest first."""
 
     def write(
-        self, put: Sequence[Record] = (), remove: Sequence[Record] = (), *, durable: bool = False
+        self, put: Sequence[Stored] = (), remove: Sequence[Stored] = (), *, durable: bool = False
     ) -> None:
         """One transaction. ``durable``: on the disk before this returns.
 
@@ -59,12 +62,14 @@ _TABLES: Mapping[type, str] = {
     Network: "networks",
     Endpoint: "endpoints",
     SandboxRecord: "sandboxes",
+    ContainerRecord: "containers",
 }
 
 _V1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE networks (id TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE sandboxes (id TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE containers (id TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE endpoints (id TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE pools (id TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE leases (
@@ -115,7 +120,7 @@ class SqliteStore:
         return [codec.loads(kind, str(document)) for (document,) in rows]
 
     def write(
-        self, put: Sequence[Record] = (), remove: Sequence[Record] = (), *, durable: bool = False
+        self, put: Sequence[Stored] = (), remove: Sequence[Stored] = (), *, durable: bool = False
     ) -> None:
         """One transaction; see :class:`Store`."""
         with self.transaction(durable=durable):

@@ -10,24 +10,25 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from cnm.containerapi import ContainerRecord
 from cnm.errors import InvalidParameter, NotFound
-from cnm.store import Store
+from cnm.store import Store, Stored
 from cnm.types import (
     Endpoint,
     EndpointID,
     Network,
     NetworkID,
     Phase,
-    Record,
     SandboxID,
     SandboxRecord,
 )
 
-R = TypeVar("R", Network, SandboxRecord)
+R = TypeVar("R", bound=Network | SandboxRecord | ContainerRecord)
+S = TypeVar("S", SandboxRecord, ContainerRecord)
 
 
 class State:
-    """All networks, endpoints and sandboxes of one daemon."""
+    """All networks, endpoints, sandboxes and containers of one daemon."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -35,18 +36,20 @@ class State:
         self._networks: dict[NetworkID, Network] = {}
         self._sandboxes: dict[SandboxID, SandboxRecord] = {}
         self._endpoints: dict[EndpointID, Endpoint] = {}
+        self._containers: dict[SandboxID, ContainerRecord] = {}
         self._network_names: dict[str, NetworkID] = {}
         self._sandbox_names: dict[str, SandboxID] = {}
+        self._container_names: dict[str, SandboxID] = {}
         self._by_network: dict[NetworkID, dict[EndpointID, Endpoint]] = {}
         self._by_sandbox: dict[SandboxID, dict[EndpointID, Endpoint]] = {}
-        records: list[Record] = [*store.all(Network), *store.all(SandboxRecord)]
-        for record in [*records, *store.all(Endpoint)]:
+        records: list[Stored] = [*store.all(Network), *store.all(SandboxRecord)]
+        for record in [*records, *store.all(Endpoint), *store.all(ContainerRecord)]:
             self._index(record)
 
     # changes
 
     def write(
-        self, put: Sequence[Record] = (), remove: Sequence[Record] = (), *, durable: bool = False
+        self, put: Sequence[Stored] = (), remove: Sequence[Stored] = (), *, durable: bool = False
     ) -> None:
         """Store and index in one go. :raises StoreError: nothing changed."""
         self.store.write(put, remove, durable=durable)
@@ -56,19 +59,20 @@ class State:
             for record in remove:
                 self._drop(record)
 
-    def _index(self, record: Record) -> None:
+    def _index(self, record: Stored) -> None:
         if isinstance(record, Network):
             self._networks[record.id] = record
             self._network_names[record.name] = record.id
         elif isinstance(record, SandboxRecord):
-            self._sandboxes[record.id] = record
-            self._sandbox_names[record.name] = record.id
+            _put(self._sandboxes, self._sandbox_names, record)
+        elif isinstance(record, ContainerRecord):
+            _put(self._containers, self._container_names, record)
         else:
             self._endpoints[record.id] = record
             self._by_network.setdefault(record.network_id, {})[record.id] = record
             self._by_sandbox.setdefault(record.sandbox_id, {})[record.id] = record
 
-    def _drop(self, record: Record) -> None:
+    def _drop(self, record: Stored) -> None:
         if isinstance(record, Network):
             self._networks.pop(record.id, None)
             self._network_names.pop(record.name, None)
@@ -77,6 +81,9 @@ class State:
             self._sandboxes.pop(record.id, None)
             self._sandbox_names.pop(record.name, None)
             self._by_sandbox.pop(record.id, None)
+        elif isinstance(record, ContainerRecord):
+            self._containers.pop(record.id, None)
+            self._container_names.pop(record.name, None)
         else:
             self._endpoints.pop(record.id, None)
             self._by_network.get(record.network_id, {}).pop(record.id, None)
@@ -113,6 +120,19 @@ class State:
         """By exact name."""
         found = self._sandbox_names.get(name)
         return self._sandboxes.get(found) if found else None
+
+    def containers(self) -> list[ContainerRecord]:
+        """All containers of the runtime, oldest first."""
+        return list(self._containers.values())
+
+    def container(self, container_id: SandboxID) -> ContainerRecord | None:
+        """By full id."""
+        return self._containers.get(container_id)
+
+    def container_named(self, name: str) -> ContainerRecord | None:
+        """By exact name."""
+        found = self._container_names.get(name)
+        return self._containers.get(found) if found else None
 
     def endpoint(self, endpoint_id: EndpointID) -> Endpoint | None:
         """By full id."""
@@ -157,17 +177,60 @@ class State:
         return found
 
     def find_sandbox(self, reference: str) -> SandboxRecord:
+        """The stack of a container, by what :meth:`find_any` takes.
+
+        :raises NotFound: ``No such container: X``.
+        :raises InvalidParameter: the prefix fits several, or it has no stack of its own.
+        """
+        found = self.find_any(reference)
+        stack = self._sandboxes.get(found.id)
+        if stack is None:
+            raise InvalidParameter(
+                "container sharing network namespace with another container or host cannot be "
+                "connected to any other network"
+            )
+        return stack
+
+    def find_container(self, reference: str) -> ContainerRecord:
+        """A container of the runtime, by what :meth:`find_any` takes.
+
+        :raises NotFound: ``No such container: X``.
+        :raises InvalidParameter: the prefix fits several, or it is an adopted namespace.
+        """
+        found = self.find_any(reference)
+        if isinstance(found, SandboxRecord):
+            raise InvalidParameter(
+                f"container {found.name} is an adopted network namespace: it has no process of "
+                "ours; release it with `cnm release`"
+            )
+        return found
+
+    def find_any(self, reference: str) -> ContainerRecord | SandboxRecord:
         """By full id, exact name (also with Docker's leading slash) or unique id prefix.
 
         :raises NotFound: ``No such container: X``.
         :raises InvalidParameter: the prefix fits several.
         """
-        found = self._sandboxes.get(SandboxID(reference)) or self.sandbox_named(
-            reference.removeprefix("/")
-        )
+        container_id, name = SandboxID(reference), reference.removeprefix("/")
+        found = self._containers.get(container_id) or self._sandboxes.get(container_id)
+        found = found or self.container_named(name) or self.sandbox_named(name)
         return found or _by_prefix(
-            reference, self.sandboxes(), "No such container: {}", "container {}"
+            reference, self.everything(), "No such container: {}", "container {}"
         )
+
+    def everything(self) -> list[ContainerRecord | SandboxRecord]:
+        """Containers of the runtime, and adopted namespaces."""
+        adopted = [item for item in self.sandboxes() if item.id not in self._containers]
+        return [*self.containers(), *adopted]
+
+
+def _put(records: dict[SandboxID, S], names: dict[str, SandboxID], record: S) -> None:
+    """Replace a record; a name that it had before is free."""
+    former = records.get(record.id)
+    if former is not None and former.name != record.name:
+        names.pop(former.name, None)
+    records[record.id] = record
+    names[record.name] = record.id
 
 
 def _by_prefix(reference: str, records: Iterable[R], missing: str, noun: str) -> R:

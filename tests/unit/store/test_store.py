@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cnm.containerapi import ContainerRecord, RestartMode
 from cnm.errors import StoreError
 from cnm.store import MIGRATIONS, SqliteStore
 from cnm.types import (
@@ -208,6 +209,10 @@ def test_every_released_schema_opens(tmp_path: Path, version: int) -> None:
     assert [network.name for network in store.all(Network)] == ["blue"]
     assert [sandbox.name for sandbox in store.all(SandboxRecord)] == ["c1"]
     assert [endpoint.interface_name for endpoint in store.all(Endpoint)] == ["eth0"]
+    (container,) = store.all(ContainerRecord)
+    assert container.definition.endpoints["blue"].ipv4 == ipaddress.IPv4Address("10.0.0.5")
+    assert container.definition.names.links == (("db", "d"),)
+    assert container.definition.restart.mode is RestartMode.ALWAYS
     assert [str(lease) for lease in store.leases.leases(PoolID("p"))] == ["10.0.0.1", "10.0.0.5"]
     assert store.ledger.remembered() == {"net/ipv4/ip_forward": ("0", "1")}
     store.close()

@@ -221,9 +221,13 @@ def delete_route(
     return _encode(message, RTM_DELROUTE, NLM_F_ACK, attrs)
 
 
-def dump_routes(main_only: bool) -> bytes:
-    """RTM_GETROUTE of the unicast routes of both families."""
+def dump_routes(family: int, main_only: bool) -> bytes:
+    """RTM_GETROUTE of the unicast routes of one family.
+
+    Asked for all families at once with a filter, the kernel lists IPv4 only.
+    """
     message = rtmsg()
+    message["family"] = family
     message["type"] = _UNICAST
     message["table"] = MAIN_TABLE if main_only else 0
     return _encode(message, RTM_GETROUTE, NLM_F_DUMP, [])

@@ -21,7 +21,7 @@ from cnm.runtime.kernel import decode, messages
 from cnm.runtime.kernel.batch import Batch
 from cnm.runtime.kernel.decode import Address, Link, Route
 from cnm.runtime.kernel.messages import MAIN_TABLE, OUR_PROTOCOL
-from cnm.runtime.kernel.rtsocket import RouteSocket
+from cnm.runtime.kernel.rtsocket import Message, RouteSocket
 from cnm.types import IPAddress
 
 __all__ = ["MAIN_TABLE", "OUR_PROTOCOL", "Address", "Batch", "Link", "Netlink", "Route"]
@@ -106,7 +106,11 @@ class Netlink:
 
     def routes(self, *, main_only: bool = False) -> list[Route]:
         """Unicast routes of both families, those of table ``local`` left out."""
-        found = self._socket.dump(messages.dump_routes(main_only), "route list")
+        found = [
+            message
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for message in self._dump_routes(family, main_only)
+        ]
         decoded = (decode.route(message.body) for message in found)
         return [
             route
@@ -123,6 +127,14 @@ class Netlink:
                 return None
             raise
         return decode.route(answer.body)
+
+    def _dump_routes(self, family: int, main_only: bool) -> list[Message]:
+        try:
+            return self._socket.dump(messages.dump_routes(family, main_only), "route list")
+        except KernelError as error:
+            if error.errno in (errno.ENOENT, errno.EOPNOTSUPP):
+                return []  # no table of that family: no address of it was ever set
+            raise
 
     def batch(self) -> Batch:
         """A new, empty batch of changes."""

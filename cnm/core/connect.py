@@ -293,7 +293,7 @@ class Connections:
             endpoint = self._state.endpoint_between(network.id, record.id)
             if endpoint is None:
                 raise CNMError(
-                    f"container {record.name} is not connected to network {network.name}"
+                    f"container {record.id} is not connected to network {network.name}"
                 )
             self.detach(network, record, endpoint)
         self._tell("disconnect", network, record)

@@ -192,22 +192,22 @@ def test_everything_a_network_can_be_told(live: LiveDaemon) -> None:
             *({"Name": "bridge"}, 403),
             "operation is not permitted on predefined bridge network ",
         ),
-        ({"Name": "e", "Driver": "nope"}, 404, 'plugin "nope" not found'),
+        ({"Name": "refused", "Driver": "nope"}, 404, 'plugin "nope" not found'),
         (
-            *({"Name": "e", "Driver": "host"}, 403),
+            *({"Name": "refused", "Driver": "host"}, 403),
             'only one instance of "host" network is allowed',
         ),
-        ({"Name": "e", "Scope": "swarm"}, 403, SWARM),
+        ({"Name": "refused", "Scope": "swarm"}, 403, SWARM),
         (
-            *({"Name": "e", "IPAM": {"Config": [{"Subnet": "10.1.0.5/24"}]}}, 400),
+            *({"Name": "refused", "IPAM": {"Config": [{"Subnet": "10.1.0.5/24"}]}}, 400),
             "invalid network config:\ninvalid subnet 10.1.0.5/24: it should be 10.1.0.0/24",
         ),
         (
-            *({"Name": "e", "IPAM": {"Config": [{"Subnet": "172.17.1.0/24"}]}}, 403),
+            *({"Name": "refused", "IPAM": {"Config": [{"Subnet": "172.17.1.0/24"}]}}, 403),
             "invalid pool request: Pool overlaps with other one on this address space",
         ),
         (
-            *({"Name": "e", "Options": {"com.docker.network.bridge.name": "cnm0"}}, 403),
+            *({"Name": "refused", "Options": {"com.docker.network.bridge.name": "cnm0"}}, 403),
             "networks have same bridge name",
         ),
     ],
@@ -217,7 +217,7 @@ def test_creations_that_are_refused(
 ) -> None:
     found, text = fault(live, "POST", CREATE, body)
     assert (found, message in text) == (status, True), text
-    assert live.http("GET", "/networks/e").status == 404
+    assert live.http("GET", "/networks/refused").status == 404
 
 
 def test_a_used_name(live: LiveDaemon) -> None:
@@ -282,26 +282,26 @@ def test_prune_tells_names_and_null(live: LiveDaemon) -> None:
 
 def test_connect_inspect_disconnect(live: LiveDaemon) -> None:
     netns = live.namespace()
-    body = {"Name": "c1", "Netns": f"/run/netns/{netns}", "Labels": {"role": "db"}}
+    body = {"Name": "web1", "Netns": f"/run/netns/{netns}", "Labels": {"role": "db"}}
     answer = live.http("POST", "/cnm/v1/adopt", body)
     assert answer.status == 201
     container_id = answer.document["Id"]
     ipam = {"Config": [{"Subnet": "10.70.0.0/24"}]}
     network_id = created(live, "joined", IPAM=ipam)
     wish = {"IPAMConfig": {"IPv4Address": "10.70.0.9"}, "Aliases": ["db"], "GwPriority": 3}
-    request = {"Container": "c1", "EndpointConfig": wish}
+    request = {"Container": "web1", "EndpointConfig": wish}
     answer = live.http("POST", "/networks/joined/connect", request)
     assert (answer.status, answer.document) == (200, "")
 
     (row,) = live.http("GET", "/networks/joined").document["Containers"].items()
-    assert (row[0], row[1]["Name"]) == (container_id, "c1")
+    assert (row[0], row[1]["Name"]) == (container_id, "web1")
     assert row[1]["IPv4Address"] == "10.70.0.9/24"
-    settings = live.http("GET", "/containers/c1/json").document["NetworkSettings"]
+    settings = live.http("GET", "/containers/web1/json").document["NetworkSettings"]
     endpoint = settings["Networks"]["joined"]
     assert (endpoint["IPAddress"], endpoint["NetworkID"]) == ("10.70.0.9", network_id)
     assert (endpoint["Gateway"], endpoint["GwPriority"]) == ("10.70.0.1", 3)
     (listed,) = live.http("GET", "/containers/json").document
-    assert (listed["Names"], listed["State"]) == (["/c1"], "running")
+    assert (listed["Names"], listed["State"]) == (["/web1"], "running")
     for filters, count in (({"network": ["joined"]}, 1), ({"label": ["role=web"]}, 0)):
         path = f"/containers/json?filters={quote(json.dumps(filters))}"
         assert len(live.http("GET", path).document) == count
@@ -310,21 +310,21 @@ def test_connect_inspect_disconnect(live: LiveDaemon) -> None:
 
     assert fault(live, "POST", "/networks/joined/connect", request) == (
         403,
-        "endpoint with name c1 already exists in network joined",
+        "endpoint with name web1 already exists in network joined",
     )
     status, message = fault(live, "DELETE", "/networks/joined")
     assert status == 403
     assert message.startswith(
-        'error while removing network: network joined has active endpoints (name:"c1" id:"'
+        'error while removing network: network joined has active endpoints (name:"web1" id:"'
     )
-    assert live.http("POST", "/networks/joined/disconnect", {"Container": "c1"}).status == 200
-    assert fault(live, "POST", "/networks/joined/disconnect", {"Container": "c1"}) == (
+    assert live.http("POST", "/networks/joined/disconnect", {"Container": "web1"}).status == 200
+    assert fault(live, "POST", "/networks/joined/disconnect", {"Container": "web1"}) == (
         500,
         f"container {container_id} is not connected to network joined",
     )
     assert live.ip("link", "show", netns=netns)[0]["ifname"] == "lo"
-    released = live.http("POST", "/cnm/v1/containers/c1/release")
-    assert released.document == {"Id": container_id, "Name": "c1"}
+    released = live.http("POST", "/cnm/v1/containers/web1/release")
+    assert released.document == {"Id": container_id, "Name": "web1"}
 
 
 @pytest.mark.parametrize(
@@ -374,12 +374,12 @@ def test_connects_that_are_refused(
 ) -> None:
     if live.http("GET", "/networks/ranged").status == 404:
         created(live, "ranged", IPAM={"Config": [{"Subnet": "10.71.0.0/24"}]})
-    if live.http("GET", "/containers/c2/json").status == 404:
-        live.adopt("c2")
-    request = {"Container": "c2", "EndpointConfig": wish}
+    if live.http("GET", "/containers/web2/json").status == 404:
+        live.adopt("web2")
+    request = {"Container": "web2", "EndpointConfig": wish}
     found = fault(live, "POST", f"/networks/{network}/connect", request)
     assert found == (status, message)
-    settings = live.http("GET", "/containers/c2/json").document["NetworkSettings"]
+    settings = live.http("GET", "/containers/web2/json").document["NetworkSettings"]
     assert settings["Networks"] == {}
 
 

@@ -292,9 +292,7 @@ class Connections:
         with self._locks.sandbox(record.id), self._locks.network(network.id):
             endpoint = self._state.endpoint_between(network.id, record.id)
             if endpoint is None:
-                raise CNMError(
-                    f"container {record.id} is not connected to network {network.name}"
-                )
+                raise CNMError(f"container {record.id} is not connected to network {network.name}")
             self.detach(network, record, endpoint)
         self._tell("disconnect", network, record)
 

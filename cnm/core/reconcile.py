@@ -39,6 +39,7 @@ from cnm.types import (
 
 log = logging.getLogger(__name__)
 
+FAILURE = "failure"  # kind of a repair that was tried in vain
 HOST_IDENTITY = "host_identity"  # the store's word for the boot that it last saw
 
 
@@ -90,7 +91,10 @@ class Reconciler:
 
     def _told(self, repairs: list[Repair]) -> list[Repair]:
         for repair in repairs:
-            log.warning("repaired %s", repair)
+            if repair.kind == FAILURE:
+                log.error("cannot repair %s: %s", repair.name, repair.action)
+            else:
+                log.warning("repaired %s", repair)
         self._repairs = (self._repairs + repairs)[-100:]
         return repairs
 
@@ -99,8 +103,7 @@ class Reconciler:
         try:
             return step(*args)
         except (CNMError, ExceptionGroup) as error:
-            log.error("cannot repair %s: %s", what, error)
-            return [Repair("failure", what, str(error))]
+            return [Repair(FAILURE, what, str(error))]
 
     # boot
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import threading
@@ -23,6 +24,8 @@ from nftables import Nftables
 from cnm.errors import KernelError
 from cnm.runtime.kernel.netns import NetNS
 from cnm.runtime.kernel.nfttext import Batch, Chain, Map, Rule, Set, Table
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Batch", "Chain", "LibNft", "Map", "Nft", "Rule", "Set", "Table"]
 
@@ -82,17 +85,17 @@ class LibNft:
         """See :meth:`Nft.replace`."""
         name = f"table {table.family} {table.name}"
         # Declared first, so that there is one to delete.
-        self._run(f"{name}\ndelete {name}\n{table.render()}", f"replacing nft {name}")
+        self._change(f"{name}\ndelete {name}\n{table.render()}", f"replacing nft {name}")
 
     def apply(self, batch: Batch) -> None:
         """See :meth:`Nft.apply`."""
         if batch:
-            self._run(batch.render(), f"changing nft table {batch.family} {batch.table}")
+            self._change(batch.render(), f"changing nft table {batch.family} {batch.table}")
 
     def delete(self, family: str, name: str) -> None:
         """See :meth:`Nft.delete`."""
         table = f"table {family} {name}"
-        self._run(f"{table}\ndelete {table}\n", f"deleting nft {table}")
+        self._change(f"{table}\ndelete {table}\n", f"deleting nft {table}")
 
     def list(self, family: str, name: str) -> str:
         """See :meth:`Nft.list`."""
@@ -112,6 +115,11 @@ class LibNft:
                 raise
             text = self._run(f"list map {family} {table} {name}", what, as_json=True)
         return _elements(text)
+
+    def _change(self, commands: str, what: str) -> None:
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("kernel: nft %s", "; ".join(commands.split("\n")))
+        self._run(commands, what)
 
     def _run_unless_missing(self, command: str, otherwise: str) -> str:
         try:

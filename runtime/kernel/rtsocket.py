@@ -7,6 +7,7 @@ opening one costs 5 ms, because an event loop comes with it; this one 0.05 ms.
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import struct
 import threading
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cnm.errors import KernelError
+
+log = logging.getLogger(__name__)
 
 # linux/netlink.h
 NLM_F_REQUEST = 0x1
@@ -88,6 +91,8 @@ class RouteSocket:
 
         The kernel goes on with the next message after it refused one.
         """
+        for request in requests:
+            log.debug("kernel: %s", request.what)
         failures: list[KernelError] = []
         with self._lock:
             for start in range(0, len(requests), _CHUNK_MESSAGES):

@@ -38,6 +38,7 @@ def write(name: str, value: str, namespace: NetNS | None = None) -> None:
     if namespace is not None:
         namespace.run(lambda: write(name, value))
         return
+    log.debug("kernel: sysctl %s = %s", name, value)
     try:
         with open(_ROOT / name, "w") as file:
             file.write(value)

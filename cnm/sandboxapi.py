@@ -71,7 +71,7 @@ class Sandbox(Protocol):
         """
 
     def destroy(self) -> None:
-        """Give an adopted namespace back as it was (loopback), delete one of our own."""
+        """Give an adopted namespace back as it was (loopback), remove one of our own."""
 
     def __enter__(self) -> Sandbox: ...
 
@@ -98,3 +98,15 @@ class SandboxProvider(Protocol):
 
     def open(self, record: SandboxRecord) -> Sandbox:
         """:raises SandboxGone: the namespace is gone, or another one is at its path."""
+
+    def create(self, key: SandboxKey) -> NamespaceIdentity:
+        """Make a namespace at ``key``: loopback up, sysctls as Docker sets them.
+
+        What is left there of a former one goes. :raises KernelError: nothing is left behind.
+        """
+
+    def remove(self, key: SandboxKey) -> None:
+        """Undo :meth:`create`, whatever is at ``key``. Gone is success."""
+
+    def created(self, folder: str) -> Collection[SandboxKey]:
+        """What :meth:`create` has made in a folder, and was not removed."""

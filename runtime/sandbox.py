@@ -16,7 +16,7 @@ from socket import AF_INET, AF_INET6, if_nameindex
 from types import TracebackType
 
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
-from cnm.runtime.kernel import sysctl
+from cnm.runtime.kernel import pin, sysctl
 from cnm.runtime.kernel.announce import Announcer
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink, Route
 from cnm.runtime.kernel.netns import NetNS, own_cookie
@@ -40,6 +40,11 @@ _OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _MOVED = "cnm:moved:"  # alias of a link that was moved in: the name it had outside
 _LOOPBACK = "lo"
 _LOOPBACK_ADDRESS = IPv4Interface("127.0.0.1/8")
+# as Docker's: nothing in a container needs root for low ports and ping
+_OWN_SYSCTLS = {
+    "net/ipv4/ip_unprivileged_port_start": "0",
+    "net/ipv4/ping_group_range": "0 2147483647",
+}
 
 
 class NamespaceSandboxes:
@@ -81,6 +86,21 @@ class NamespaceSandboxes:
                 f"the network namespace of container {record.name} ({record.key}) is gone"
             ) from error
         return NamespaceSandbox(record, namespace, self._announcer)
+
+    # namespaces of our own
+
+    def create(self, key: SandboxKey) -> NamespaceIdentity:
+        """A new namespace, pinned at ``key``. :raises KernelError: nothing is left behind."""
+        return pin.create(key, _prepare_own)
+
+    def remove(self, key: SandboxKey) -> None:
+        """Undo :meth:`create`. Gone is success."""
+        pin.remove(key)
+
+    def created(self, folder: str) -> Collection[SandboxKey]:
+        """What lies in ``folder``, mounted or not."""
+        path = Path(folder)
+        return [SandboxKey(str(item)) for item in path.iterdir()] if path.is_dir() else []
 
 
 class NamespaceSandbox:
@@ -274,13 +294,25 @@ class NamespaceSandbox:
         return repairs
 
     def destroy(self) -> None:
-        """Give an adopted namespace back: our routes gone, loopback as it was."""
+        """Give an adopted namespace back: our routes gone, loopback as it was. Remove our own."""
+        if not self._record.adopted:
+            pin.remove(self._record.key)
+            return
         self._default_routes(None, None)
         if not self._record.loopback_was_up:
             netlink = self._namespace.netlink()
             batch = netlink.batch().set_link(_LOOPBACK, up=False)
             # the kernel gave it when the interface came up, and would leave it
             batch.delete_address(self._index(_LOOPBACK), _LOOPBACK_ADDRESS).commit()
+
+
+def _prepare_own() -> NamespaceIdentity:
+    """On the thread that made the namespace, from inside."""
+    for name, value in _OWN_SYSCTLS.items():
+        sysctl.write(name, value)
+    with Netlink() as netlink:
+        netlink.batch().set_link(_LOOPBACK, up=True).commit()
+    return NamespaceIdentity(own_cookie())
 
 
 def _wants_ipv6(interface: EndpointInterface) -> bool:

@@ -8,6 +8,7 @@ line: what was being done, to what, what is wrong and, where it helps, what to d
 
     CNMError                      500
     ├── InvalidParameter          400  the request itself is wrong
+    │   └── StartFailed           400  a command cannot be run; carries ``exit_code``
     ├── Forbidden                 403  well formed, but the rules do not allow it
     │   └── PoolOverlap           403  the pool overlaps another; carries ``pool``
     ├── NotFound                  404
@@ -37,6 +38,14 @@ class InvalidParameter(CNMError):
     """The request is malformed or contradicts itself."""
 
     http_status = 400
+
+
+class StartFailed(InvalidParameter):
+    """A container or exec did not come up. ``exit_code``: 127 not found, 126 not runnable, 128."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class Forbidden(CNMError):

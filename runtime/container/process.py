@@ -1,0 +1,181 @@
+"""One process that the supervisor answers for: launch, pid, streams, end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cnm.runtime.container import confine, syscalls, wire
+from cnm.runtime.container.launch import Child
+from cnm.runtime.container.loop import READ, Loop
+from cnm.runtime.container.streams import Streams
+from cnm.runtimeapi import UNKNOWN_EXIT_CODE
+
+LAUNCH_WITHIN_S = 60.0  # a launch takes 20 ms; one of its processes was killed if it takes so long
+_ASK_AGAIN_S = 0.01
+_ASK_FOR_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended; ``known`` is false if nobody could tell."""
+
+    code: int
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whom a process tells: its pid (before the command runs), that it runs, that it ended."""
+
+    has_pid: Callable[[int], None]
+    started: Callable[[], None]
+    failed: Callable[[str, int], None]
+    ended: Callable[[Ended], None]
+
+
+class Process:
+    """A launch and what becomes of it. One object for each run."""
+
+    def __init__(self, loop: Loop, streams: Streams, listener: Listener) -> None:
+        self._loop = loop
+        self._streams = streams
+        self._tell = listener
+        self._channel: socket.socket | None = None
+        self._child = 0
+        self._ready = False
+        self._error: tuple[str, int] | None = None
+        self._call_off: Callable[[], None] = lambda: None
+        self._asked_since = 0.0
+        self.pid = 0
+        self.pidfd = -1
+
+    def follow(self, child: Child, too_long: Callable[[], None]) -> None:
+        """Take a launch over; ``too_long`` must kill it."""
+        self._channel = child.channel
+        self._child = child.pid
+        self._call_off = self._loop.after(LAUNCH_WITHIN_S, too_long)
+        self._loop.watch(child.channel.fileno(), READ, lambda _events: self._hear())
+
+    def adopt(self, pid: int) -> None:
+        """Take over a running process that another supervisor launched."""
+        self.pid = pid
+        self._open_pidfd()
+
+    def send_signal(self, number: int) -> None:
+        """:raises ProcessLookupError: it has ended."""
+        signal.pidfd_send_signal(self.pidfd, number)
+
+    def close(self) -> None:
+        """Let go of everything but the process itself."""
+        self._call_off()
+        if self._channel is not None:
+            self._loop.forget(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        if self.pidfd >= 0:
+            self._loop.forget(self.pidfd)
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    # -- launching
+
+    def _hear(self) -> None:
+        assert self._channel is not None
+        try:
+            message, descriptors = wire.receive(self._channel)
+        except (EOFError, ConnectionResetError):
+            self._launched()
+            return
+        if "pid" in message:
+            self._has_pid(message["pid"])
+        if "ready" in message:
+            self._ready = True
+        if "error" in message and self._error is None:
+            self._error = (message["error"], message["code"])
+        if "terminal" in message:
+            self._streams.set_terminal(descriptors.pop(0))
+        wire.close_all(descriptors)
+
+    def _has_pid(self, pid: int) -> None:
+        """The entry process ends now; its child becomes ours (we are a subreaper)."""
+        assert self._channel is not None
+        self._reap_entry()
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self._tell.has_pid(pid)
+        try:
+            wire.send(self._channel, {"go": True})
+        except OSError:
+            return  # it has failed already: its channel says why
+
+    def _reap_entry(self) -> None:
+        if self._child:
+            os.waitpid(self._child, 0)
+            self._child = 0
+
+    def _launched(self) -> None:
+        """The channel is closed: the command runs, or nothing does."""
+        assert self._channel is not None
+        self._call_off()
+        self._loop.forget(self._channel.fileno())
+        self._channel.close()
+        self._channel = None
+        self._reap_entry()
+        if self._ready and self._error is None:
+            self._loop.watch(self.pidfd, READ, lambda _events: self._has_ended())
+            self._tell.started()
+            return
+        if self.pid:
+            self._kill_first()
+        text, code = self._error or ("container process died during its start", confine.NOT_STARTED)
+        self.close()
+        self._tell.failed(text, code)
+
+    def _kill_first(self) -> None:
+        try:
+            self.send_signal(signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        except (ProcessLookupError, ChildProcessError):
+            return
+
+    # -- ending
+
+    def _open_pidfd(self) -> None:
+        self.pidfd = os.pidfd_open(self.pid)
+        self._loop.watch(self.pidfd, READ, lambda _events: self._has_ended())
+
+    def _has_ended(self) -> None:
+        self._loop.forget(self.pidfd)
+        ended = self._outcome()
+        if ended is None:
+            self._loop.after(_ASK_AGAIN_S, self._has_ended)
+            return
+        self._streams.finish()
+        self.close()
+        self._tell.ended(ended)
+
+    def _outcome(self) -> Ended | None:
+        """How it ended; None: the kernel cannot tell yet."""
+        try:
+            result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        except ChildProcessError:
+            return self._foreign_outcome()
+        assert result is not None
+        exited = result.si_code == os.CLD_EXITED
+        return Ended(result.si_status if exited else 128 + result.si_status)
+
+    def _foreign_outcome(self) -> Ended | None:
+        """Another's child: the kernel knows (Linux 6.15) once its parent has been told."""
+        self._asked_since = self._asked_since or time.monotonic()
+        status = syscalls.exit_status(self.pidfd)
+        if status is not None:
+            code = os.waitstatus_to_exitcode(status)
+            return Ended(code if code >= 0 else 128 - code)
+        if time.monotonic() - self._asked_since < _ASK_FOR_S:
+            return None
+        return Ended(UNKNOWN_EXIT_CODE, known=False)

@@ -1,0 +1,98 @@
+"""Restart policies: whether and when a container that ended is started again. Pure."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from cnm.errors import InvalidParameter
+
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 60.0
+HEALTHY_AFTER_S = 10.0  # up this long: the next failure starts with the first delay again
+
+
+class RestartMode(enum.StrEnum):
+    """Docker's policies."""
+
+    NO = "no"
+    ALWAYS = "always"
+    UNLESS_STOPPED = "unless-stopped"
+    ON_FAILURE = "on-failure"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """``maximum_retries`` counts for on-failure only; 0: no limit."""
+
+    mode: RestartMode = RestartMode.NO
+    maximum_retries: int = 0
+
+
+def parse(text: str) -> RestartPolicy:
+    """``no``, ``always``, ``unless-stopped``, ``on-failure`` or ``on-failure:N``; empty is no.
+
+    :raises InvalidParameter: with Docker's text.
+    """
+    name, _, count = text.partition(":")
+    try:
+        mode = RestartMode(name or "no")
+    except ValueError:
+        raise InvalidParameter(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always',"
+            " 'on-failure', or 'unless-stopped'"
+        ) from None
+    return check(mode, _count(count) if ":" in text else 0)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise InvalidParameter(
+            "invalid restart policy format: maximum retry count must be an integer"
+        )
+    return int(text)
+
+
+def check(mode: RestartMode, maximum_retries: int) -> RestartPolicy:
+    """:raises InvalidParameter: a count that the mode does not take."""
+    if maximum_retries < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
+    if maximum_retries and mode is not RestartMode.ON_FAILURE:
+        raise InvalidParameter(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        )
+    return RestartPolicy(mode, maximum_retries)
+
+
+def next_delay(previous_s: float, ran_for_s: float) -> float:
+    """Seconds to wait before the next start; ``previous_s`` is the last delay, 0 at first."""
+    if previous_s <= 0 or ran_for_s >= HEALTHY_AFTER_S:
+        return FIRST_DELAY_S
+    return min(previous_s * 2, LONGEST_DELAY_S)
+
+
+def should_restart(
+    policy: RestartPolicy, exit_code: int, restarts: int, *, stopped_by_user: bool
+) -> bool:
+    """Whether a container that just ended starts again; ``restarts`` so far in a row."""
+    if stopped_by_user:
+        return False
+    match policy.mode:
+        case RestartMode.ALWAYS | RestartMode.UNLESS_STOPPED:
+            return True
+        case RestartMode.ON_FAILURE:
+            left = not policy.maximum_retries or restarts < policy.maximum_retries
+            return exit_code != 0 and left
+        case RestartMode.NO:
+            return False
+
+
+def should_start_at_boot(policy: RestartPolicy, exit_code: int, *, stopped_by_user: bool) -> bool:
+    """Whether a daemon that starts starts a container that ran when it, or the host, went down."""
+    if policy.mode is RestartMode.ALWAYS:
+        return True
+    if policy.mode is RestartMode.UNLESS_STOPPED:
+        return not stopped_by_user
+    if policy.mode is RestartMode.ON_FAILURE:
+        return exit_code != 0 and not stopped_by_user
+    return False

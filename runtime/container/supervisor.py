@@ -1,0 +1,195 @@
+"""The one process that all containers of a daemon have as their parent.
+
+It lives in a session of its own and outlasts the daemon; the next daemon finds it by its
+socket. It holds what a container needs a living parent for: the exit code, the terminal,
+the reading end of its output. Everything that can be decided elsewhere is (``client``).
+
+Run as ``python -m cnm.runtime.container.supervisor --exec-root DIR``. Single-threaded: it
+forks. Ends by itself only when told to and nothing runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+from cnm import codec
+from cnm.errors import CNMError
+from cnm.runtime.container import syscalls, wire
+from cnm.runtime.container.cgroup import leave_service, own_groups
+from cnm.runtime.container.contained import Container, Surroundings
+from cnm.runtime.container.loop import READ, Loop
+from cnm.runtime.container.protect import run_protected
+from cnm.runtime.container.requests import Requests
+from cnm.runtime.container.state import Places
+from cnm.runtimeapi import RuntimeEvent
+
+_LOCK_WITHIN_S = 5.0  # children that had not yet exec'd when the last supervisor was killed
+_LOCK_POLL_S = 0.01
+_LOG_KEPT = 1 << 20
+
+
+class Connection:
+    """A client. One request at a time; the answer may come later."""
+
+    def __init__(self, supervisor: Supervisor, link: socket.socket) -> None:
+        self._supervisor = supervisor
+        self.link = link
+        self.closed = False
+        self.at_close: list[Callable[[], None]] = []
+
+    def ready(self, _events: int) -> None:
+        """Take a request."""
+        try:
+            message, descriptors = wire.receive(self.link)
+        except (EOFError, OSError, ValueError):
+            self.close()
+            return
+        wire.close_all(descriptors)
+        try:
+            self._supervisor.requests.handle(self, message)
+        except Exception as error:
+            self.fail(error)
+
+    def reply(self, message: wire.Message, descriptors: Sequence[int] = ()) -> None:
+        """Answer; a client that has gone or does not read is let go."""
+        if self.closed:
+            return
+        try:
+            wire.send(self.link, message, descriptors)
+        except OSError:
+            self.close()
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error that the client raises again."""
+        if not isinstance(error, CNMError):
+            _log(error)
+        code = getattr(error, "exit_code", 0)
+        self.reply({"failed": type(error).__name__, "text": str(error), "code": code})
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._supervisor.loop.forget(self.link.fileno())
+        self.link.close()
+        for call in self.at_close:
+            call()
+
+
+class Supervisor:
+    """Containers, connections and the loop between them."""
+
+    def __init__(self, places: Places, parent: str) -> None:
+        self.loop = Loop(_log)
+        self.watchers: list[Connection] = []
+        self.containers: dict[str, Container] = {}
+        groups = own_groups(parent, places.exec_root)
+        self.around = Surroundings(self.loop, places, groups, self._publish)
+        self.requests = Requests(self)
+
+    def recover(self) -> None:
+        """Find the containers that an earlier supervisor left."""
+        for plan, saved in self.around.places.read():
+            container = Container(self.around, plan, saved)
+            self.containers[container.id] = container
+            container.recover()
+
+    def serve(self) -> None:
+        """Listen until told to stop."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = self.around.places.socket
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.umask(0o177)
+        with self.around.places.short_socket() as short:
+            listener.bind(short)
+        os.umask(0o022)
+        listener.listen(64)
+        listener.setblocking(False)
+        self.loop.watch(listener.fileno(), READ, lambda _events: self._accept(listener))
+        gc.collect()
+        gc.freeze()  # keep the children's pages shared
+        self.loop.run()
+        os.unlink(path)
+
+    def _accept(self, listener: socket.socket) -> None:
+        link, _ = listener.accept()
+        connection = Connection(self, link)
+        link.setblocking(False)
+        self.loop.watch(link.fileno(), READ, connection.ready)
+
+    def _publish(self, event: RuntimeEvent) -> None:
+        message = {"event": codec.dumps(event)}
+        for connection in list(self.watchers):
+            connection.reply(message)
+        if event.kind == "destroy":
+            self.containers.pop(event.id, None)
+
+
+def _log(error: Exception) -> None:
+    text = "".join(traceback.format_exception(error))
+    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}")
+    sys.stderr.flush()
+
+
+def _lock(path: str) -> int | None:
+    """The lock that only one supervisor of a directory holds; None: another one does."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _LOCK_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_LOCK_POLL_S)
+
+
+def _detach(places: Places) -> None:
+    """A session of its own, no terminal, no signals meant for the daemon."""
+    if os.getpid() != os.getsid(0):
+        os.setsid()
+    log = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    if os.fstat(log).st_size > _LOG_KEPT:
+        os.ftruncate(log, 0)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number, descriptor in ((0, null), (1, log), (2, log)):
+        os.dup2(descriptor, number)
+    os.chdir("/")
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0: was told to stop; 1: another supervisor serves this directory."""
+    parser = argparse.ArgumentParser(prog="cnm-supervisor")
+    parser.add_argument("--exec-root", required=True)
+    parser.add_argument("--cgroup-parent", default="cnm")
+    options = parser.parse_args(arguments)
+    places = Places(options.exec_root)
+    places.make()
+    run_protected("cnm.runtime.container.supervisor", arguments)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    if _lock(places.lock) is None:
+        return 1
+    _detach(places)
+    leave_service(options.cgroup_parent)
+    supervisor = Supervisor(places, options.cgroup_parent)
+    supervisor.recover()
+    supervisor.serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,197 @@
+"""System calls that Python 3.11 does not offer: namespaces, mounts, capabilities, pidfds.
+
+Thin: each raises ``OSError`` with the errno and what was asked. Numbers are those of the
+generic table, which x86-64 and arm64 share from 424 on; the few older ones are glibc's
+functions. Nothing here is async or threaded: it runs between fork and exec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MS_STRICTATIME = 0x1000000
+MNT_DETACH = 2
+
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_SECCOMP = 22
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SECCOMP_MODE_FILTER = 2
+
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOUNT_ATTR_RDONLY = 1
+
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_CLOSE_RANGE = 436
+_SYS_MOUNT_SETATTR = 442
+
+_CAPABILITY_VERSION_3 = 0x20080522
+# _IOWR(0xFF, 11, struct pidfd_info) with the first published size, 64 bytes (Linux 6.13);
+# the exit code is there from 6.15 on, for a pidfd that was open when the process ended.
+_PIDFD_GET_INFO = 0xC040FF0B
+_PIDFD_INFO_EXIT = 1 << 3
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def raw(number: int, what: str, *arguments: int | bytes) -> int:
+    """A system call by number, for those used in one place only."""
+    values = [ctypes.c_long(item) if isinstance(item, int) else item for item in arguments]
+    return _check(_libc.syscall(ctypes.c_long(number), *values), what)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(fd: int, flags: int) -> None:
+    """setns(2); with a pidfd, all the namespaces of ``flags`` at once (Linux 5.8)."""
+    _check(_libc.setns(fd, ctypes.c_int(flags)), "setns")
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    """mount(2)."""
+    result = _libc.mount(
+        source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode()
+    )
+    _check(result, f"mounting {kind or source} on {target}")
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(target.encode(), flags), f"unmounting {target}")
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2); with ``.`` twice the old root lies on the new one, to be unmounted."""
+    _check(_libc.syscall(_pivot_number(), new_root.encode(), put_old.encode()), "pivot_root")
+
+
+def _pivot_number() -> int:
+    return 155 if os.uname().machine == "x86_64" else 41
+
+
+def clone_mount(path: str, *, recursive: bool) -> int:
+    """A detached copy of the mount (or file, or directory in it) at ``path``: a descriptor."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    result = _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags))
+    return _check(result, f"bind source {path}")
+
+
+def set_read_only(mount_fd: int) -> None:
+    """Make a detached mount, and what is in it, read-only (Linux 5.12)."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    result = _libc.syscall(
+        _SYS_MOUNT_SETATTR,
+        mount_fd,
+        b"",
+        ctypes.c_uint(_AT_EMPTY_PATH | _AT_RECURSIVE),
+        attributes,
+        ctypes.c_size_t(len(attributes)),
+    )
+    _check(result, "mount_setattr")
+
+
+def attach_mount(mount_fd: int, target: str) -> None:
+    """Put a detached mount at a path."""
+    result = _libc.syscall(
+        _SYS_MOVE_MOUNT,
+        mount_fd,
+        b"",
+        _AT_FDCWD,
+        os.fsencode(target),
+        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+    )
+    _check(result, f"mounting on {target}")
+
+
+def prctl(option: int, argument: int = 0, second: int = 0) -> int:
+    """prctl(2) with up to two numbers."""
+    result = _libc.prctl(
+        ctypes.c_int(option),
+        ctypes.c_ulong(argument),
+        ctypes.c_ulong(second),
+        ctypes.c_ulong(0),
+        ctypes.c_ulong(0),
+    )
+    return _check(result, f"prctl {option}")
+
+
+def set_capabilities(mask: int) -> None:
+    """capset(2): effective and permitted become ``mask``, inheritable empty."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = struct.pack("=6I", low, low, 0, high, high, 0)
+    _check(_libc.capset(header, data), "capset")
+
+
+def load_seccomp(program: bytes) -> None:
+    """Put a BPF program before every later system call of this process and its children."""
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
+    result = _libc.prctl(ctypes.c_int(PR_SET_SECCOMP), ctypes.c_ulong(_SECCOMP_MODE_FILTER), header)
+    _check(result, "loading the seccomp filter")
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from ``first`` on (Linux 5.9)."""
+    _check(_libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(-1), 0), "close")
+
+
+def set_domain_name(name: str) -> None:
+    """setdomainname(2)."""
+    raw = name.encode()
+    _check(_libc.setdomainname(raw, ctypes.c_size_t(len(raw))), "setdomainname")
+
+
+def exit_status(pidfd: int) -> int | None:
+    """Wait status of an ended process that is not our child; None if the kernel cannot tell.
+
+    The pidfd must have been opened before it ended.
+    """
+    buffer = ctypes.create_string_buffer(struct.pack("=Q", _PIDFD_INFO_EXIT), 64)
+    if _libc.ioctl(pidfd, ctypes.c_ulong(_PIDFD_GET_INFO), buffer) < 0:
+        if ctypes.get_errno() in (errno.ENOTTY, errno.EINVAL, errno.ESRCH):
+            return None
+        raise OSError(ctypes.get_errno(), "PIDFD_GET_INFO")
+    # struct pidfd_info: mask, cgroupid (u64), 11 x u32 from pid to fsgid, then exit_code (s32).
+    mask = struct.unpack_from("=Q", buffer)[0]
+    code: int = struct.unpack_from("=i", buffer, 60)[0]
+    return code if mask & _PIDFD_INFO_EXIT else None

@@ -108,7 +108,7 @@ class Daemon:
             )
 
         app = build_app(parts.core, describe, self._stopping)
-        server = Server(app, ready=self._ready, reload=self._reload, stopping=self._stopping)
+        server = Server(app, ready=self._ready, reload=self._reload, stop=self._stop)
         parts.watch_routes()
         gc.collect()
         gc.freeze()  # what is here now stays: no later collection looks at it again
@@ -120,6 +120,11 @@ class Daemon:
         hosts = ", ".join(f"unix://{path}" for path in self._settings.hosts)
         log.info("cnm daemon ready on %s", hosts)
         notify("READY=1")
+
+    def _stop(self) -> None:
+        """The first word of a stop; the event streams end by it."""
+        notify("STOPPING=1")
+        self._stopping.set()
 
     def _reload(self) -> None:
         """SIGHUP: log level, labels and the sweep's interval change at once, the rest does not."""
@@ -149,7 +154,6 @@ class Daemon:
         try:
             yield
         finally:
-            notify("STOPPING=1")
             self._stopping.set()
             thread.join(_SWEEP_END_S)
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
@@ -17,7 +16,10 @@ _FINISH_S = 5  # what a stopping daemon gives requests that are under way
 
 
 class Server(uvicorn.Server):
-    """Serves until SIGTERM or SIGINT; ``reload`` runs on SIGHUP, ``ready`` once it answers."""
+    """Serves until SIGTERM or SIGINT, where it calls ``stop`` and lets requests end.
+
+    ``ready`` is called once it answers, ``reload`` on SIGHUP.
+    """
 
     def __init__(
         self,
@@ -25,7 +27,7 @@ class Server(uvicorn.Server):
         *,
         ready: Callable[[], None],
         reload: Callable[[], None],
-        stopping: threading.Event,
+        stop: Callable[[], None],
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -46,7 +48,7 @@ class Server(uvicorn.Server):
         )
         self._ready = ready
         self._reload = reload
-        self._stopping = stopping
+        self._stop = stop
 
     def serve_on(self, sockets: Sequence[socket.socket]) -> None:
         """Blocks until the daemon is told to stop and requests have ended."""
@@ -59,11 +61,11 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """Wait for a signal; uvicorn would wake up ten times a second."""
-        stop = asyncio.Event()
+        told = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, told.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._ready()
-        await stop.wait()
-        self._stopping.set()  # ends the event streams
+        await told.wait()
+        self._stop()

@@ -18,8 +18,6 @@ _ABOUT = (
     " and under /cnm/v1 what goes beyond it."
 )
 
-_MAX_BODY = 4 << 20  # bytes; the largest honest body is a few kilobytes of labels
-
 
 def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.Event) -> FastAPI:
     """The Engine API over a core.
@@ -36,7 +34,6 @@ def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.
         redoc_url=None,
         redirect_slashes=False,
         strict_content_type=False,
-        max_body_size=_MAX_BODY,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(Frame)

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _VERSION_KEY = "cnm.version"
 _RAW_BODIES = ("/images/", "/build")  # tars, not JSON
+_BODY_MAX = 4 << 20  # bytes; the largest honest body is a few kilobytes of labels
 _HEADERS = [
     (b"api-version", str(ANNOUNCED).encode()),
     (b"docker-experimental", b"false"),
@@ -51,7 +52,7 @@ class Frame:
         answer = _Answer(send)
         try:
             scope[_VERSION_KEY], scope["path"] = split_path(scope["path"])
-            _check_content_type(scope)
+            _check_body(scope)
             await self._app(scope, receive, answer.send)
         except InvalidParameter as error:
             await failure(400, str(error))(scope, receive, answer.send)
@@ -76,20 +77,21 @@ class _Answer:
         await self._send(message)
 
 
-def _check_content_type(scope: MutableMapping[str, Any]) -> None:
-    """A body must be JSON; without a body or without the header there is nothing to check."""
-    content_type, has_body = "", False
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            content_type = value.decode("latin-1")
-        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            has_body = True
-    kind = content_type.partition(";")[0].strip().lower()
-    if has_body and kind not in {"", "application/json"}:
-        if not scope["path"].startswith(_RAW_BODIES):
-            raise InvalidParameter(
-                f"unsupported Content-Type header ({content_type}): must be 'application/json'"
-            )
+def _check_body(scope: MutableMapping[str, Any]) -> None:
+    """A body must be JSON and of a sane size; without one there is nothing to check."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"0")
+    if length == b"0" and b"transfer-encoding" not in headers:
+        return
+    if scope["path"].startswith(_RAW_BODIES):
+        return
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    if content_type.partition(";")[0].strip().lower() not in {"", "application/json"}:
+        raise InvalidParameter(
+            f"unsupported Content-Type header ({content_type}): must be 'application/json'"
+        )
+    if int(length) > _BODY_MAX:
+        raise InvalidParameter(f"the body has {int(length)} bytes: at most {_BODY_MAX} are read")
 
 
 def _log_surprise(scope: MutableMapping[str, Any], error: Exception) -> None:

@@ -82,6 +82,12 @@ def test_a_body_that_is_not_json(length: dict[str, str]) -> None:
     )
 
 
+def test_a_body_that_nobody_needs() -> None:
+    status, _, body = ask("/networks/create", {"Content-Length": "5000000"})
+    assert status == 400
+    assert json.loads(body)["message"] == "the body has 5000000 bytes: at most 4194304 are read"
+
+
 def test_a_surprise_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         status, _, body = ask("/x", app=broken)

@@ -125,7 +125,8 @@ class Images(Protocol):
     def remove(self, name: str, users: Users, *, force: bool = False) -> ImageRemoval:
         """Take a name away, and with the last one the image.
 
-        ``users`` tells the containers of an image. An image with containers stays.
+        ``users`` tells the containers of an image; who calls sees to it that none is made
+        meanwhile. An image with containers stays.
 
         :raises Conflict: it is in use, or has several names and ``name`` is an id.
         :raises NotFound: there is no such image.

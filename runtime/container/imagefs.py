@@ -18,7 +18,7 @@ _RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class _OpenHow(ctypes.Structure):
@@ -31,7 +31,7 @@ class _OpenHow(ctypes.Structure):
 
 def open_root(path: str | Path) -> int:
     """A descriptor of a directory that is no link. :raises OSError: it is none."""
-    return os.open(path, _DIRECTORY)
+    return os.open(path, _DIRECTORY | os.O_NOFOLLOW)
 
 
 def open_beneath(root: int, path: str) -> int:
@@ -42,6 +42,7 @@ def open_beneath(root: int, path: str) -> int:
     :raises OSError: ELOOP, a component is a symbolic link; ENOTDIR; ENOENT; ENAMETOOLONG.
     """
     resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
+    # without O_NOFOLLOW, which would make a link at the end ENOTDIR
     how = _OpenHow(_DIRECTORY, 0, resolve)
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.syscall(

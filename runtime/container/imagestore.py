@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cnm.errors import Conflict, InvalidParameter, KernelError, NotFound
+from cnm.errors import Conflict, InvalidParameter, KernelError
 from cnm.imageapi import (
     HOST_IMAGE,
     ByteSource,
@@ -40,11 +40,11 @@ from cnm.imageapi import (
     ImageSummary,
     LoadedImage,
     Users,
-    no_such_image,
 )
 from cnm.runtime.container import imagename
 from cnm.runtime.container.archive import Limits, TarReader
 from cnm.runtime.container.imagearchive import ImageParts, read_archive
+from cnm.runtime.container.imagecatalog import Catalog
 from cnm.runtime.container.imagechanges import apply_changes
 from cnm.runtime.container.imageconfig import (
     ImageDocument,
@@ -66,7 +66,7 @@ from cnm.runtime.container.imageindex import (
     read_index,
     write_index,
 )
-from cnm.runtime.container.imageremoval import plan_by_id, plan_by_name
+from cnm.runtime.container.imageremoval import RemovalPlan, plan_by_id, plan_by_name
 from cnm.runtime.container.imagespool import spool
 from cnm.runtime.container.imagestream import Measured, decompressed
 from cnm.runtime.container.layers import is_opaque, unpack
@@ -108,36 +108,29 @@ class ImageStore:
         self._now_ns = now_ns
         self._lock = threading.Lock()
         self._held: Counter[str] = Counter()  # diff ids that loads under way build upon
-        self._host = host_document()
-        self._index = read_index(self._root / "index.json")
+        self._catalog = Catalog(read_index(self._root / "index.json"), host_document())
         for directory in (self._root, self._configs, self._trees, self._tmp):
             # images have set-user-id programs: other users of the machine must not reach them
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._documents: dict[ImageID, ImageDocument] = {}
         self.repairs: tuple[Repair, ...] = tuple(self._sweep())
 
     def summaries(self) -> Sequence[ImageSummary]:
-        index = self._index
-        found = [self._summary(index, image_id) for image_id in index.images]
-        return sorted(found, key=lambda item: (-item.created_ns, item.id))
+        return self._catalog.summaries()
 
     def find(self, name: str) -> ImageID:
-        return self._find(self._index, name)[0]
+        return self._catalog.find(name)[0]
 
     def config(self, image_id: ImageID) -> ImageConfig:
-        return self._document(image_id).config
+        return self._catalog.document(image_id).config
 
     def lower_directories(self, image_id: ImageID) -> list[str]:
-        if image_id == self._host.id:
+        catalog = self._catalog
+        if image_id == catalog.host.id:
             return ["/"]
-        index = self._index
-        image = index.images.get(image_id)
-        if image is None:
-            raise NotFound(no_such_image(image_id))
         found: list[str] = []
         # overlayfs refuses a directory that is given twice; the upper one says it all
-        for diff_id in dict.fromkeys(reversed(image.layers)):
-            tree = self._trees / index.layers[diff_id].directory
+        for diff_id in dict.fromkeys(reversed(catalog.stored(image_id).layers)):
+            tree = self._trees / catalog.index.layers[diff_id].directory
             found.append(str(tree.absolute()))
             # overlayfs does not look for the mark on a layer's root
             if is_opaque(tree):
@@ -177,49 +170,53 @@ class ImageStore:
         text = "refusing to create a tag with a digest reference"
         reference = str(imagename.parse_target(target, text))
         with self._lock:
-            image_id = self._find(self._index, name)[0]
-            if image_id == self._host.id:
+            catalog = self._catalog
+            image_id = catalog.find(name)[0]
+            if image_id == catalog.host.id:
                 raise InvalidParameter(f"the image {HOST_IMAGE} cannot have further names")
-            self._write(self._named(self._index, {reference: image_id}))
+            index = self._named(catalog.index, {reference: image_id})
+            self._write(replace(catalog, index=index))
 
     def remove(self, name: str, users: Users, *, force: bool = False) -> ImageRemoval:
         # the callback takes locks of its own, so it is asked before ours is taken
-        using = users(self.find(name))
+        asked = self.find(name)
+        using = users(asked)
         with self._lock:
-            index = self._index
-            image_id, reference = self._find(index, name)
-            if image_id == self._host.id:
+            catalog = self._catalog
+            image_id, reference = catalog.find(name)
+            if image_id == catalog.host.id:
                 raise Conflict(
                     f"conflict: unable to delete {HOST_IMAGE} (cannot be forced) - "
                     "it is the machine's own root file system"
                 )
-            names = index.references_of(image_id)
+            if image_id != asked:
+                raise Conflict(f"the name {name} was given to another image meanwhile: try again")
+            names = catalog.names(image_id)
             if reference:
                 plan = plan_by_name(image_id, names, reference, name, using, force)
             else:
                 plan = plan_by_id(image_id, names, using, force)
-            self._take_away(image_id, plan.untag, plan.delete)
+            self._take_away(image_id, plan)
         self._collect()
         return ImageRemoval(plan.untag, (image_id,) if plan.delete else ())
 
     def inspect(self, name: str) -> dict[str, Any]:
-        index = self._index
-        image_id = self._find(index, name)[0]
-        image = index.images.get(image_id, StoredImage(()))
+        catalog = self._catalog
+        image_id = catalog.find(name)[0]
         return inspect_document(
-            self._document(image_id),
-            self._shown_names(index, image_id),
-            self._size(index, image),
-            image.tagged_ns,
+            catalog.document(image_id),
+            catalog.names(image_id),
+            sum(catalog.sizes(image_id)),
+            catalog.stored(image_id).tagged_ns,
             self.lower_directories(image_id),
         )
 
     def history(self, name: str) -> list[dict[str, Any]]:
-        index = self._index
-        image_id = self._find(index, name)[0]
-        image = index.images.get(image_id, StoredImage(()))
-        sizes = [index.layers[diff_id].size for diff_id in image.layers]
-        return history_document(self._document(image_id), self._shown_names(index, image_id), sizes)
+        catalog = self._catalog
+        image_id = catalog.find(name)[0]
+        return history_document(
+            catalog.document(image_id), catalog.names(image_id), catalog.sizes(image_id)
+        )
 
     @property
     def _configs(self) -> Path:
@@ -235,62 +232,6 @@ class ImageStore:
 
     def _config_path(self, image_id: str) -> Path:
         return self._configs / image_id.removeprefix("sha256:")
-
-    def _find(self, index: Index, name: str) -> tuple[ImageID, str]:
-        """The image, and the reference if the name was one ("" if it was an id)."""
-        if whole := imagename.whole_id(name):
-            if whole in index.images or whole == self._host.id:
-                return ImageID(whole), ""
-            raise NotFound(no_such_image(name))
-        reference = imagename.parse(name).with_tag()
-        if reference.reserved and reference.tag == "latest":
-            return self._host.id, ""
-        if (tagged := self._referenced(index, reference)) is not None:
-            return tagged, str(reference)
-        if prefix := imagename.id_prefix(name):
-            found = [image_id for image_id in index.images if image_id.startswith(prefix)]
-            if len(found) > 1:
-                raise InvalidParameter(
-                    f"image {name} is ambiguous ({len(found)} matches found based on ID prefix)"
-                )
-            if found:
-                return found[0], ""
-        raise NotFound(no_such_image(str(reference)))
-
-    @staticmethod
-    def _referenced(index: Index, reference: imagename.Reference) -> ImageID | None:
-        """By name and tag; or by name and digest, which is the image's id here."""
-        if not reference.digest:
-            return index.references.get(str(reference))
-        image_id = ImageID(reference.digest)
-        names = index.references_of(image_id)
-        same = any(imagename.parse(name).repository == reference.repository for name in names)
-        return image_id if same else None
-
-    def _document(self, image_id: ImageID) -> ImageDocument:
-        document = self._host if image_id == self._host.id else self._documents.get(image_id)
-        if document is None:
-            raise NotFound(no_such_image(image_id))
-        return document
-
-    def _shown_names(self, index: Index, image_id: ImageID) -> list[str]:
-        if image_id == self._host.id:
-            return [f"{HOST_IMAGE}:latest"]
-        return index.references_of(image_id)
-
-    def _summary(self, index: Index, image_id: ImageID) -> ImageSummary:
-        document = self._document(image_id)
-        return ImageSummary(
-            image_id,
-            tuple(index.references_of(image_id)),
-            document.created_ns,
-            self._size(index, index.images[image_id]),
-            document.config.labels,
-        )
-
-    @staticmethod
-    def _size(index: Index, image: StoredImage) -> int:
-        return sum(index.layers[diff_id].size for diff_id in image.layers)
 
     @contextlib.contextmanager
     def _workspace(self) -> Iterator[Path]:
@@ -324,11 +265,11 @@ class ImageStore:
 
     def _unpack_missing(self, images: Iterable[ImageParts], work: Path) -> list[_Unpacked]:
         """The layers that the store does not have; each must be what the image says."""
-        index = self._index
+        known = self._catalog.index.layers
         found: dict[str, _Unpacked] = {}
         for image in images:
             for diff_id, member in zip(image.document.diff_ids, image.layers, strict=True):
-                if diff_id in index.layers or diff_id in found:
+                if diff_id in known or diff_id in found:
                     continue
                 what = f"layer {diff_id[:_SHOWN_DIGEST]}"
                 with member.open() as file:
@@ -350,11 +291,12 @@ class ImageStore:
         """Make images, their layers and their names part of the store, all at once."""
         sync_file_system(self._root)
         with self._lock, Undo() as undo:
-            stored = dict(self._index.layers)
+            catalog = self._catalog
+            stored = dict(catalog.index.layers)
             for layer in layers:
                 if layer.diff_id not in stored:  # else another load was faster
                     stored[layer.diff_id] = self._move_in(layer, undo)
-            images = dict(self._index.images)
+            images = dict(catalog.index.images)
             for document, data in documents:
                 if document.id not in images:
                     path = self._config_path(document.id)
@@ -363,9 +305,13 @@ class ImageStore:
                     images[document.id] = StoredImage(document.diff_ids)
             sync_directory(self._trees)
             sync_directory(self._configs)
-            index = replace(self._index, images=images, layers=stored)
-            self._documents |= {document.id: document for document, _ in documents}
-            self._write(self._named(index, references))
+            index = replace(catalog.index, images=images, layers=stored)
+            known = {document.id: document for document, _ in documents}
+            self._write(
+                Catalog(
+                    self._named(index, references), catalog.host, {**catalog.documents, **known}
+                )
+            )
         sync_directory(self._root)
 
     def _move_in(self, layer: _Unpacked, undo: Undo) -> StoredLayer:
@@ -381,30 +327,32 @@ class ImageStore:
             images[image_id] = replace(images[image_id], tagged_ns=self._now_ns())
         return replace(index, images=images, references={**index.references, **references})
 
-    def _write(self, index: Index) -> None:
-        write_index(index, self._root / "index.json", self._tmp / "index.json")
-        self._index = index
+    def _write(self, catalog: Catalog) -> None:
+        write_index(catalog.index, self._root / "index.json", self._tmp / "index.json")
+        self._catalog = catalog
 
-    def _take_away(self, image_id: ImageID, names: Sequence[str], delete: bool) -> None:
-        index = self._index
-        references = {key: value for key, value in index.references.items() if key not in names}
-        images = dict(index.images)
-        if delete:
-            del images[image_id]
-        self._write(replace(index, images=images, references=references))
-        if delete:
-            self._documents.pop(image_id)
+    def _take_away(self, image_id: ImageID, plan: RemovalPlan) -> None:
+        catalog = self._catalog
+        references = dict(catalog.index.references)
+        for name in plan.untag:
+            del references[name]
+        images, documents = dict(catalog.index.images), dict(catalog.documents)
+        if plan.delete:
+            del images[image_id], documents[image_id]
+        index = replace(catalog.index, images=images, references=references)
+        self._write(Catalog(index, catalog.host, documents))
+        if plan.delete:
             self._config_path(image_id).unlink(missing_ok=True)
 
     def _collect(self) -> None:
         """Remove the layers that no image has and no load builds upon."""
         with self._lock:
-            index = self._index
+            index = self._catalog.index
             kept = index.used_layers() | set(self._held)
             unused = {key: layer for key, layer in index.layers.items() if key not in kept}
             if unused:
                 layers = {key: layer for key, layer in index.layers.items() if key in kept}
-                self._write(replace(index, layers=layers))
+                self._write(replace(self._catalog, index=replace(index, layers=layers)))
         for layer in unused.values():
             remove_tree(self._trees / layer.directory)
 
@@ -415,8 +363,9 @@ class ImageStore:
             yield Repair("image", f"tmp/{path.name}", "removed: left by an interrupted import")
         yield from self._drop_broken()
         self._collect()
-        trees = {layer.directory for layer in self._index.layers.values()}
-        configs = {self._config_path(image_id).name for image_id in self._index.images}
+        index = self._catalog.index
+        trees = {layer.directory for layer in index.layers.values()}
+        configs = {self._config_path(image_id).name for image_id in index.images}
         for directory, names in ((self._trees, trees), (self._configs, configs)):
             for path in directory.iterdir():
                 if path.name not in names:
@@ -425,34 +374,34 @@ class ImageStore:
                     yield Repair("image", name, "removed: no image has it")
 
     def _drop_broken(self) -> Iterator[Repair]:
-        index = self._index
+        index = self._catalog.index
         layers = {
             key: layer
             for key, layer in index.layers.items()
             if (self._trees / layer.directory).is_dir()
         }
-        images = {}
+        documents: dict[ImageID, ImageDocument] = {}
         for image_id, image in index.images.items():
             missing = [diff_id for diff_id in image.layers if diff_id not in layers]
-            reason = f"layer {missing[0]} is missing" if missing else self._read_config(image_id)
-            if not reason:
-                images[image_id] = image
-                continue
-            names = ", ".join(index.references_of(image_id)) or "without a name"
-            _log.warning("image %s (%s) is removed: %s", image_id, names, reason)
-            yield Repair("image", image_id, f"removed ({names}): {reason}; import it again")
+            try:
+                if missing:
+                    raise InvalidParameter(f"layer {missing[0]} is missing")
+                documents[image_id] = self._read_config(image_id)
+            except (OSError, InvalidParameter) as error:
+                names = ", ".join(index.references_of(image_id)) or "without a name"
+                _log.warning("image %s (%s) is removed: %s", image_id, names, error)
+                yield Repair("image", image_id, f"removed ({names}): {error}; import it again")
+        images = {key: image for key, image in index.images.items() if key in documents}
         references = {key: value for key, value in index.references.items() if value in images}
         sound = replace(index, images=images, references=references, layers=layers)
-        if sound != index:
-            self._write(sound)
+        catalog = Catalog(sound, self._catalog.host, documents)
+        if sound == index:
+            self._catalog = catalog
+        else:
+            self._write(catalog)
 
-    def _read_config(self, image_id: ImageID) -> str:
-        """Take a configuration into memory; else what is wrong with it."""
-        try:
-            document = read_document(self._config_path(image_id).read_bytes())
-        except (OSError, InvalidParameter) as error:
-            return f"its configuration cannot be read ({error})"
+    def _read_config(self, image_id: ImageID) -> ImageDocument:
+        document = read_document(self._config_path(image_id).read_bytes())
         if document.id != image_id:
-            return "its configuration is damaged"
-        self._documents[image_id] = document
-        return ""
+            raise InvalidParameter("its configuration is damaged")
+        return document

@@ -12,12 +12,12 @@ import logging
 from collections.abc import Collection, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
-from socket import AF_INET, AF_INET6, if_nameindex
+from socket import AF_INET, AF_INET6, socket
 from types import TracebackType
 
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
 from cnm.runtime.kernel import pin, sysctl
-from cnm.runtime.kernel.announce import Announcer
+from cnm.runtime.kernel.announce import Announcer, packet_socket
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink, Route
 from cnm.runtime.kernel.netns import NetNS, own_cookie
 from cnm.sandboxapi import DefaultRoute, PlacedInterface
@@ -129,7 +129,7 @@ class NamespaceSandbox:
 
     def interface_names(self) -> Collection[str]:
         """Names in use, foreign ones too."""
-        return {name for _, name in self._namespace.run(if_nameindex)}
+        return {link.name for link in self._namespace.netlink().links()}
 
     # interfaces
 
@@ -140,7 +140,8 @@ class NamespaceSandbox:
                 self._move_in(join)
                 undo.push(self.remove_interface, join.interface_name)
             index = self._index(join.interface_name)
-            self._set_ipv6(join.interface_name, _wants_ipv6(interface))
+            _, sender = self._prepare(join.interface_name, _wants_ipv6(interface))
+            undo.push(_close, sender)
             batch = self._namespace.netlink().batch().set_link(_LOOPBACK, up=True)
             for address in _addresses(interface):
                 batch.add_address(index, address, exist_ok=True, broadcast=address.version == 4)
@@ -150,7 +151,7 @@ class NamespaceSandbox:
                     route.destination, gateway=route.next_hop, device_index=index, exist_ok=True
                 )
             batch.commit()
-        self._announce(join.interface_name, interface)
+        self._announcer.announce(sender, interface.mac or "", _addresses(interface))
         return join.interface_name
 
     def remove_interface(self, name: str) -> None:
@@ -180,18 +181,18 @@ class NamespaceSandbox:
             raise KernelError(errno.ENODEV, f"link {name} in {self._record.name}")
         return index
 
-    def _set_ipv6(self, name: str, wanted: bool) -> bool:
-        """Before the link comes up; whether anything had to be changed.
+    def _prepare(self, name: str, ipv6: bool) -> tuple[bool, socket | None]:
+        """Before the link comes up: whether IPv6 settings had to be changed; a socket to announce.
 
         An IPv4-only container has no IPv6 at all, not even a link-local address
         (CVE-2024-32473); none believes router advertisements (CVE-2020-13401).
         """
-        settings = {"accept_ra": "0", "autoconf": "0", "disable_ipv6": "0" if wanted else "1"}
-        return self._namespace.run(lambda: _write_settings(f"net/ipv6/conf/{name}", settings))
+        settings = {"accept_ra": "0", "autoconf": "0", "disable_ipv6": "0" if ipv6 else "1"}
 
-    def _announce(self, name: str, interface: EndpointInterface) -> None:
-        if interface.mac:
-            self._announcer.announce(self._namespace, name, interface.mac, _addresses(interface))
+        def inside() -> tuple[bool, socket | None]:
+            return _write_settings(f"net/ipv6/conf/{name}", settings), packet_socket(name)
+
+        return self._namespace.run(inside)
 
     # default routes
 
@@ -259,7 +260,8 @@ class NamespaceSandbox:
         if link is None:
             return []
         repairs: list[Repair] = []
-        if self._set_ipv6(name, _wants_ipv6(item.interface)):
+        changed, sender = self._prepare(name, _wants_ipv6(item.interface))
+        if changed:
             repairs.append(Repair("sysctl", f"IPv6 of {name}", "set again"))
         present = {address.interface for address in netlink.addresses(link.index)}
         batch = netlink.batch()
@@ -275,7 +277,9 @@ class NamespaceSandbox:
         batch.commit()
         repairs += self._repair_routes(netlink, link.index, item.join.static_routes)
         if repairs:
-            self._announce(name, item.interface)
+            self._announcer.announce(sender, item.interface.mac or "", _addresses(item.interface))
+        else:
+            _close(sender)
         return repairs
 
     def _repair_routes(
@@ -318,6 +322,11 @@ def _prepare_own() -> NamespaceIdentity:
 def _wants_ipv6(interface: EndpointInterface) -> bool:
     link_local = any(address.version == 6 for address in interface.link_local)
     return interface.address_ipv6 is not None or link_local
+
+
+def _close(sender: socket | None) -> None:
+    if sender is not None:
+        sender.close()
 
 
 def _addresses(interface: EndpointInterface) -> list[IPInterface]:

@@ -11,7 +11,6 @@ The kernel's own ways were left: ``arp_notify`` announces only the first address
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import socket
 import struct
@@ -20,7 +19,6 @@ import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from cnm.runtime.kernel.netns import NetNS
 from cnm.types import IPInterface
 
 COUNT = 3  # Docker's default number of announcements
@@ -49,24 +47,24 @@ class Announcer:
 
     def announce(
         self,
-        namespace: NetNS,
-        interface_name: str,
+        sender: socket.socket | None,
         mac: str,
         addresses: Sequence[IPInterface],
         count: int = COUNT,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        """Announce addresses on an interface: now, and ``count - 1`` times more.
+        """Announce addresses now, and ``count - 1`` times more.
 
-        An interface that goes away meanwhile ends it silently.
+        ``sender`` comes from :func:`packet_socket` and is closed by this. An interface that
+        goes away meanwhile ends it silently.
         """
-        frames = tuple(frames_for(bytes.fromhex(mac.replace(":", "")), addresses))
-        if not frames or count < 1:
-            return
-        sender = namespace.run(lambda: _open(interface_name))
         if sender is None:
             return
-        self._send(sender, frames, count, interval_s)
+        frames = tuple(frames_for(bytes.fromhex(mac.replace(":", "")), addresses)) if mac else ()
+        if frames and count > 0:
+            self._send(sender, frames, count, interval_s)
+        else:
+            sender.close()
 
     def close(self) -> None:
         """End the thread and close every socket. Again is fine."""
@@ -146,14 +144,16 @@ def _checksum(data: bytes) -> int:
     return int(~total & 0xFFFF)
 
 
-def _open(interface_name: str) -> socket.socket | None:
-    """A packet socket that sends only (protocol 0), on one interface."""
+def packet_socket(interface_name: str) -> socket.socket | None:
+    """A socket that sends frames on one interface, receiving none (protocol 0; packet(7)).
+
+    To be called inside the interface's namespace; ``None`` if the interface is gone.
+    """
     sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
         sender.bind((interface_name, 0))
         sender.setblocking(False)
     except OSError:
-        with contextlib.suppress(OSError):
-            sender.close()
+        sender.close()
         return None
     return sender

@@ -7,7 +7,8 @@ from typing import Protocol, TypedDict, Unpack
 
 from cnm.errors import KernelError
 from cnm.runtime.kernel import messages
-from cnm.runtime.kernel.messages import OUR_PROTOCOL, Attributes
+from cnm.runtime.kernel.encode import Attributes
+from cnm.runtime.kernel.messages import OUR_PROTOCOL
 from cnm.runtime.kernel.rtsocket import Request, RouteSocket
 from cnm.types import IPAddress, IPInterface, IPNetwork
 
@@ -91,7 +92,7 @@ class Batch:
         """A new bridge; EEXIST when the name is taken."""
         data: Attributes = []
         if multicast_snooping is not None:
-            data.append(["IFLA_BR_MCAST_SNOOPING", int(multicast_snooping)])
+            data.append(("IFLA_BR_MCAST_SNOOPING", int(multicast_snooping)))
         attrs = _settings(name=name, mac=mac, mtu=mtu)
         self._add(messages.new_link("bridge", attrs, data, up=up), f"link add {name}")
         return self._mark(name, alias)
@@ -123,7 +124,7 @@ class Batch:
             raise ValueError("set the alias of a peer elsewhere with NetNS.netlink().batch()")
         peer = _settings(name=peer_name, mac=mac_peer, mtu=mtu, net_ns_fd=peer_ns_fd)
         attrs = _settings(name=name, mac=mac, mtu=mtu, master=master, group=group or None)
-        data: Attributes = [["VETH_INFO_PEER", {"attrs": peer}]]
+        data: Attributes = [("VETH_INFO_PEER", peer)]
         self._add(messages.new_link("veth", attrs, data, up=up), f"link add {name}")
         return self._mark(name, alias)._mark(peer_name, peer_alias)
 
@@ -163,7 +164,7 @@ class Batch:
 
     def set_port(self, link: int | str, **settings: Unpack[PortSettings]) -> Batch:
         """Change settings of a link as a port of its bridge; it must be enslaved."""
-        attrs: Attributes = [[_PORT_ATTRIBUTES[key], int(bool(on))] for key, on in settings.items()]
+        attrs: Attributes = [(_PORT_ATTRIBUTES[key], int(bool(on))) for key, on in settings.items()]
         return self._add(messages.set_bridge_port(link, attrs), f"bridge port set {link}")
 
     def delete_link(self, link: int | str) -> Batch:
@@ -285,7 +286,7 @@ def _settings(
         "IFLA_GROUP": group,
         "IFLA_NET_NS_FD": net_ns_fd,
     }
-    return [[key, value] for key, value in values.items() if value is not None]
+    return [(key, value) for key, value in values.items() if value is not None]
 
 
 def _route_text(destination: IPNetwork | None, gateway: IPAddress | None) -> str:

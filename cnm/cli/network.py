@@ -35,6 +35,8 @@ NETWORKS = Listing(
     raw="network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
 )
 
+_WITH_USAGE = "/v1.52"  # the first API version whose networks tell the use of their pools
+
 
 def label_problem(value: str) -> str:
     """What is wrong with ``--label value``."""
@@ -84,7 +86,8 @@ def inspect(call: Call) -> int:
     verbose = "true" if call.switch("verbose") else None
 
     def fetch(name: str) -> Found:
-        return client.get(f"/networks/{segment(name, 'network')}", verbose=verbose), NETWORK
+        path = f"{_WITH_USAGE}/networks/{segment(name, 'network')}"
+        return client.get(path, verbose=verbose), NETWORK
 
     return inspect(call.arguments, fetch, call.string("format"))
 

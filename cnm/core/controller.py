@@ -44,7 +44,7 @@ class CoreSettings:
     default_bridge_name: str = "cnm0"
     default_bridge_subnet: IPNetwork | None = None
     default_bridge_gateway: IPAddress | None = None
-    default_mtu: int = 0  # 0: the default route's
+    default_mtu: int = 1500
     default_bridge_options: Mapping[str, str] = field(default_factory=dict)
     network_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by driver
 
@@ -317,9 +317,8 @@ class Networks:
             labels.BRIDGE_MASQUERADE: "true",
             labels.BRIDGE_HOST_BINDING_IPV4: "0.0.0.0",
             labels.BRIDGE_NAME: settings.default_bridge_name,
+            labels.MTU: str(settings.default_mtu),
         }
-        if settings.default_mtu:
-            options[labels.MTU] = str(settings.default_mtu)
         config: tuple[IpamConfig, ...] = ()
         if settings.default_bridge_subnet is not None:
             config = (

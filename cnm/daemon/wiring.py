@@ -16,6 +16,7 @@ from cnm.hostapi import HostRoute, HostSettings
 from cnm.ipam.addrspace import ula_prefix
 from cnm.ipamapi import IpamContext
 from cnm.runtime.kernel.monitor import RouteMonitor
+from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.sysctl import HostSysctls
 from cnm.runtime.sandbox import NamespaceSandboxes
 from cnm.store import SqliteStore
@@ -67,6 +68,8 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         ula_prefix=ula_prefix(store.daemon_id),
         local_pools=settings.address_pools,
     )
+    with Netlink() as netlink:
+        mtu = netlink.outside_mtu()
     sandboxes = NamespaceSandboxes()
     routes = RouteMonitor()
     core = facade.build(
@@ -75,17 +78,17 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         registry=Registry.load(DriverContext(host), ipam),
         sandboxes=sandboxes,
         host_routes=routes,
-        settings=_core_settings(settings),
+        settings=_core_settings(settings, mtu),
     )
     return Parts(store, sysctls, sandboxes, routes, core)
 
 
-def _core_settings(settings: Settings) -> CoreSettings:
+def _core_settings(settings: Settings, mtu: int) -> CoreSettings:
     return CoreSettings(
         default_bridge_name=settings.bridge,
         default_bridge_subnet=settings.bip.network if settings.bip else None,
         default_bridge_gateway=settings.bip.ip if settings.bip else None,
-        default_mtu=settings.mtu,
+        default_mtu=settings.mtu or mtu,
         default_bridge_options=settings.bridge_options,
         network_options=settings.network_options,
     )

@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from cnm import labels
 from cnm.drivers.bridge.options import GatewayMode, NetworkOptions
@@ -27,10 +26,6 @@ from cnm.runtime.kernel import owner, sysctl
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Address, Link, Netlink
 from cnm.types import IpamPool, IPInterface, NetworkID, NetworkSpec, Repair
 from cnm.undo import Undo
-
-DEFAULT_MTU = 1500
-# Asked for the route that packets to the world take; nothing is sent there.
-_THE_WORLD = (ip_address("1.1.1.1"), ip_address("2606:4700:4700::1111"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +160,7 @@ class Bridges:
             # The MTU in a message of its own: only so does the kernel take it for chosen,
             # and not go back to 1500 when the last port leaves.
             self._netlink.batch().add_bridge(name, mac=wanted.mac, alias=wanted.mark).set_link(
-                name, mtu=wanted.mtu or self._default_mtu()
+                name, mtu=wanted.mtu or self._netlink.outside_mtu()
             ).commit()
             for key, value in _sysctls(wanted).items():
                 _write_if_there(key, value, needed=wanted.ipv6)
@@ -173,14 +168,6 @@ class Bridges:
             for address in wanted.addresses:
                 batch.add_address(self.link(wanted).index, address, protocol=OUR_PROTOCOL)
             batch.set_link(name, up=True).commit()
-
-    def _default_mtu(self) -> int:
-        for address in _THE_WORLD:
-            route = self._netlink.route_to(address)
-            device = self._netlink.link(route.device_index) if route is not None else None
-            if device is not None:
-                return device.mtu
-        return DEFAULT_MTU
 
     # putting right
 

@@ -14,6 +14,7 @@ import secrets
 import socket
 import struct
 from collections.abc import Iterable
+from ipaddress import ip_address
 from types import TracebackType
 
 from cnm.errors import KernelError
@@ -32,6 +33,9 @@ _SO_NETNS_COOKIE = 71  # asm-generic/socket.h, Linux 5.14
 _IFREQ = struct.Struct("=16si20x")
 # unreachable (two kinds), prohibited, blackhole: what route types answer to a lookup
 _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
+_DEFAULT_MTU = 1500  # Ethernet's
+# Asked for the route that packets to the world take; nothing is sent there.
+_THE_WORLD = (ip_address("1.1.1.1"), ip_address("2606:4700:4700::1111"))
 _PRIVATE_GROUPS = 1 << 31  # upper half of the group numbers: nobody picks one by hand
 
 
@@ -127,6 +131,15 @@ class Netlink:
                 return None
             raise
         return decode.route(answer.body)
+
+    def outside_mtu(self) -> int:
+        """MTU of the device that packets to the world leave by; 1500 if there is no way out."""
+        for address in _THE_WORLD:
+            route = self.route_to(address)
+            device = self.link(route.device_index) if route is not None else None
+            if device is not None:
+                return device.mtu
+        return _DEFAULT_MTU
 
     def _dump_routes(self, family: int, main_only: bool) -> list[Message]:
         try:

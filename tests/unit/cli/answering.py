@@ -67,7 +67,7 @@ class Answering:
                 return
             request = _read(connection)
             self.requests.append(request)
-            path = request.target.partition("?")[0].removeprefix("/v1.51")
+            path = request.target.partition("?")[0].removeprefix("/v1.51").removeprefix("/v1.52")
             answer = self._answers.get((request.method, path), _NOT_FOUND)
             if answer:
                 connection.sendall(answer)

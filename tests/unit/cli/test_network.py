@@ -99,7 +99,7 @@ def test_inspect_formats(networks: Answering, served: CommandLine) -> None:
         "template parsing error: template: :1: unclosed action\n",
     )
     assert served("net inspect -v b").status == 0
-    assert networks.requests[-1].target == "/v1.51/networks/b?verbose=true"
+    assert networks.requests[-1].target == "/v1.52/networks/b?verbose=true"
 
 
 def test_rm_goes_on(networks: Answering, served: CommandLine) -> None:

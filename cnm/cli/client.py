@@ -162,9 +162,9 @@ def socket_path(host: str) -> str:
 
 
 def target(path: str, query: Mapping[str, Value]) -> str:
-    """The request target; Docker's paths get the API's version, ``/cnm/…`` does not."""
+    """The request target; Docker's paths get the API's version unless they name one."""
     pairs = [f"{key}={quote(item)}" for key in sorted(query) for item in _items(query[key])]
-    prefix = "" if path.startswith("/cnm/") else _VERSION
+    prefix = "" if path.startswith(("/cnm/", "/v1.")) else _VERSION
     return prefix + path + ("?" + "&".join(pairs) if pairs else "")
 
 

@@ -20,11 +20,13 @@ class Flag:
 
     ``bool``: nothing, or ``=false``. ``string``, ``int``: once, the last one counts.
     ``strings``: any number of times, commas separate. ``list``, ``map``, ``filter``:
-    any number of times, commas do not. ``check`` returns what is wrong with a value,
-    empty if nothing is; ``names`` says what completes it: networks, containers, drivers.
+    any number of times, commas do not; so do the other kinds, whose values ``check`` reads.
+    ``check`` returns what is wrong with a value, empty if nothing is; ``names`` says what
+    completes it: networks, containers, drivers. ``same_as`` is the flag that an old
+    spelling stands for; it is not shown.
     """
 
-    __slots__ = ("check", "default", "help", "kind", "name", "names", "short")
+    __slots__ = ("check", "default", "help", "kind", "name", "names", "same_as", "short")
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Flag:
         default: str = "",
         check: Callable[[str], str] | None = None,
         names: str = "",
+        same_as: str = "",
     ) -> None:
         self.name = name
         self.kind = kind
@@ -44,6 +47,7 @@ class Flag:
         self.default = default
         self.check = check
         self.names = names
+        self.same_as = same_as
 
     def shown(self) -> str:
         """``-f, --filter``, as errors name the flag."""
@@ -110,9 +114,21 @@ class Command:
     ``usage`` is what follows its path in the usage line; ``maximum`` None: any number
     of arguments. ``run`` returns the exit status. ``names`` says what completes each
     argument (the last one repeats). ``examples`` are command lines without the program.
+    ``interspersed`` False: the first argument ends the flags, so that a command to run
+    has its own.
     """
 
-    __slots__ = ("examples", "flags", "maximum", "minimum", "names", "run", "short", "usage")
+    __slots__ = (
+        "examples",
+        "flags",
+        "interspersed",
+        "maximum",
+        "minimum",
+        "names",
+        "run",
+        "short",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -125,6 +141,7 @@ class Command:
         maximum: int | None = 0,
         names: Sequence[str] = (),
         examples: Sequence[str] = (),
+        interspersed: bool = True,
     ) -> None:
         self.run = run
         self.short = short
@@ -134,6 +151,7 @@ class Command:
         self.maximum = maximum
         self.names = names
         self.examples = examples
+        self.interspersed = interspersed
 
     def check_count(self, count: int) -> str:
         """What is wrong with this number of arguments; empty if nothing is."""
@@ -145,6 +163,10 @@ class Command:
             return ""
         if not self.maximum:
             return "accepts no arguments"
+        if not self.minimum:
+            return f"requires at most {self.maximum} argument{_plural(self.maximum)}"
+        if self.minimum < self.maximum:
+            return f"requires at least {self.minimum} and at most {self.maximum} arguments"
         return f"requires {self.maximum} argument{_plural(self.maximum)}"
 
 
@@ -229,8 +251,8 @@ class Words:
         problem = _problem(flag, value)
         if problem:
             raise FlagError(f'invalid argument "{value}" for "{flag.shown()}" flag: {problem}')
-        values = _split(value) if flag.kind == "strings" else [value]
-        self.given.setdefault(flag.name, []).extend(values)
+        values = comma_separated(value) if flag.kind == "strings" else [value]
+        self.given.setdefault(flag.same_as or flag.name, []).extend(values)
 
 
 def _problem(flag: Flag, value: str) -> str:
@@ -254,7 +276,7 @@ def _integer_problem(value: str) -> str:
     return ""
 
 
-def _split(value: str) -> list[str]:
+def comma_separated(value: str) -> list[str]:
     """The parts between commas, as CSV: quotes protect a comma. Nothing gives nothing."""
     if '"' not in value:
         return value.split(",") if value else []
@@ -269,23 +291,23 @@ def parse(command: Command, path: str, host: str, words: Sequence[str]) -> Call 
     :raises FlagError: for a flag that is unknown or malformed.
     :raises CommandError: for too few or too many arguments.
     """
-    reader = Words(command.flags)
+    reader = Words(command.flags, command.interspersed)
     try:
         reader.read(words)
     except FlagError as error:
-        raise FlagError(f"{error}\n{hint(path, command)}") from None
+        raise FlagError(f"{error}\n{hint(path, command, 'Run')}") from None
     call = Call(path, host, reader.arguments, reader.given)
     if call.switch("help"):
         return None
     problem = command.check_count(len(reader.arguments))
     if problem:
         program = path.split(" ", 1)[0]
-        raise CommandError(f"{program}: '{path}' {problem}\n{hint(path, command)}")
+        verb = "See" if command.maximum is None else "Run"
+        raise CommandError(f"{program}: '{path}' {problem}\n{hint(path, command, verb)}")
     return call
 
 
-def hint(path: str, command: Command) -> str:
+def hint(path: str, command: Command, verb: str) -> str:
     """The usage line and where to read more, printed below an error."""
     usage = f"{path} {command.usage}".rstrip()
-    verb = "See" if command.maximum is None else "Run"
     return f"\nUsage:  {usage}\n\n{verb} '{path} --help' for more information"

@@ -140,11 +140,12 @@ def _waiting(flags: Sequence[Flag], words: list[str]) -> Flag | None:
 
 
 def _flags(flags: Sequence[Flag]) -> list[Candidate]:
-    return [(f"--{flag.name}", flag.help) for flag in sorted(flags, key=lambda flag: flag.name)]
+    shown = (flag for flag in flags if not flag.same_as)
+    return [(f"--{flag.name}", flag.help) for flag in sorted(shown, key=lambda flag: flag.name)]
 
 
 def _arguments(command: Command, words: list[str], host: str) -> list[Candidate]:
-    reader = Words(command.flags)
+    reader = Words(command.flags, command.interspersed)
     try:
         reader.read(words)
     except CommandError:

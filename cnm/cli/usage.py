@@ -47,7 +47,8 @@ def _entries(entries: Iterable[tuple[str, Entry | Daemon | Group]]) -> str:
 
 
 def _flags(flags: Sequence[Flag]) -> str:
-    ordered = sorted(flags, key=lambda flag: flag.name)
+    shown = (flag for flag in flags if not flag.same_as)
+    ordered = sorted(shown, key=lambda flag: flag.name)
     names = [_flag_name(flag) for flag in ordered]
     width = max(len(name) for name in names) + 3
     lines: list[str] = []

@@ -3,17 +3,20 @@
 Written by hand because of time: importing ``http.client`` costs 25 ms (it loads
 ``ssl`` and ``email``), more than all the rest of a command. One request a
 connection. RFC 9112: a body is delimited by chunks, by Content-Length, or by the
-end of the connection.
+end of the connection. RFC 9110, 7.8: after ``101 Switching Protocols`` the
+connection is a plain stream both ways.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 # A status line or header beyond this is no answer of ours; nothing is read without bound.
 _LINE_LIMIT = 65536
 _BLOCK = 65536
+_JSON = "application/json"
+_SWITCHING = 101
 
 
 class Garbled(Exception):
@@ -28,9 +31,9 @@ class Response:
         self._stream = connection.makefile("rb")
         try:
             self.status = self._read_status()
-            headers = self._read_headers()
-            self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-            self._length = self._read_length(headers.get("content-length"))
+            self.headers: Mapping[str, str] = self._read_headers()
+            self._chunked = self.headers.get("transfer-encoding", "").lower() == "chunked"
+            self._length = self._read_length(self.headers.get("content-length"))
         except BaseException:
             self._stream.close()  # it holds the socket open as well
             raise
@@ -57,9 +60,18 @@ class Response:
         self._stream.close()
         self._connection.close()
 
+    def take_over(self) -> tuple[socket.socket, bytes]:
+        """The connection itself, after 101, and what came on it together with the head."""
+        self._connection.setblocking(False)  # peek reads on when nothing is buffered
+        early = self._stream.peek()
+        self._connection.setblocking(True)
+        self._stream.close()
+        return self._connection, early
+
     def _read_status(self) -> int:
         line = self._line()
-        while line.startswith("HTTP/1.1 1"):  # 100 Continue and the like
+        switched = f"HTTP/1.1 {_SWITCHING}"
+        while line.startswith("HTTP/1.1 1") and not line.startswith(switched):  # 100 and the like
             self._read_headers()
             line = self._line()
         parts = line.split(" ", 2)
@@ -110,28 +122,61 @@ class Response:
 
 
 def request(path: str, method: str, target: str, body: bytes | None = None) -> Response:
-    """Sends one request to the socket ``path``.
+    """Sends one request to the socket ``path``. A body is JSON.
 
     :raises OSError: when it cannot be reached.
     :raises Garbled: when the answer cannot be read.
     """
+    fields = [*_body_fields(method, body), "Connection: close"]
+    return _ask(path, [_head(method, target, fields) + (body or b"")])
+
+
+def upload(path: str, target: str, kind: str, blocks: Iterable[bytes]) -> Response:
+    """POSTs a body of unknown length, chunk by chunk; ``kind`` is its Content-Type.
+
+    Who answers before the end, to refuse it, is heard. Errors as ``request``'s.
+    """
+    fields = [f"Content-Type: {kind}", "Transfer-Encoding: chunked", "Connection: close"]
+    return _ask(path, _chunked(_head("POST", target, fields), blocks))
+
+
+def upgrade(path: str, target: str, body: bytes | None = None) -> Response:
+    """POSTs and asks for a plain stream; granted if the status is 101. Errors as ``request``'s."""
+    fields = [*_body_fields("POST", body), "Connection: Upgrade", "Upgrade: tcp"]
+    return _ask(path, [_head("POST", target, fields) + (body or b"")])
+
+
+def _ask(path: str, pieces: Iterable[bytes]) -> Response:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(path)
-        connection.sendall(_head(method, target, body) + (body or b""))
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it reads no more; what it has to say about that may be there already
         return Response(connection)
     except BaseException:
         connection.close()
         raise
 
 
-def _head(method: str, target: str, body: bytes | None) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", "Host: cnm", "User-Agent: cnm", "Connection: close"]
-    if body is not None:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    elif method == "POST":
-        lines.append("Content-Length: 0")
+def _chunked(head: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:
+    yield head
+    for block in blocks:
+        yield b"%x\r\n%b\r\n" % (len(block), block)
+    yield b"0\r\n\r\n"
+
+
+def _head(method: str, target: str, fields: Iterable[str]) -> bytes:
+    lines = [f"{method} {target} HTTP/1.1", "Host: cnm", "User-Agent: cnm", *fields]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _body_fields(method: str, body: bytes | None) -> list[str]:
+    if body is not None:
+        return [f"Content-Type: {_JSON}", f"Content-Length: {len(body)}"]
+    return ["Content-Length: 0"] if method == "POST" else []
 
 
 def quote(text: str) -> str:

@@ -128,7 +128,7 @@ def test_refused_flags(word: str, problem: str) -> None:
         read(word)
     text = str(refused.value)
     assert text.splitlines()[0] == problem
-    assert "Usage:  cnm try [OPTIONS] A B\n\nSee 'cnm try --help'" in text
+    assert "Usage:  cnm try [OPTIONS] A B\n\nRun 'cnm try --help'" in text
     assert refused.value.status == 125
 
 

@@ -24,7 +24,7 @@ from cnm.drivers.bridge.options import GatewayMode, parse_endpoint, parse_networ
 from cnm.drivers.bridge.reaper import Reaper
 from cnm.drivers.bridge.record import NetworkRecord, complete
 from cnm.drivers.bridge.ruleset import Ruleset
-from cnm.drivers.bridge.veth import PairPlan, Pairs
+from cnm.drivers.bridge.veth import Pairs
 from cnm.errors import Forbidden, NotFound
 from cnm.hostapi import HostSettings
 from cnm.runtime.kernel import owner
@@ -179,9 +179,8 @@ class BridgeDriver:
         interface = known.endpoints.get(endpoint_id)
         if interface is None:
             raise NotFound(f"endpoint {endpoint_id} not found")
-        self._pairs.ensure(
-            self._pair(known, endpoint_id, interface.mac, sandbox_key, interface_name)
-        )
+        bridge = self._bridges.link(known.bridge)
+        self._pairs.ensure(known.pair(bridge, endpoint_id, interface, sandbox_key, interface_name))
         source_name = "" if sandbox_key is not None else self._pairs.peer_name(endpoint_id)
         return known.join_info(interface, interface_name, source_name)
 
@@ -217,10 +216,18 @@ class BridgeDriver:
             known.endpoints[state.endpoint_id] = state.interface
         self._learn(known)
         repairs = self._put_in_order(known)
+        bridge = self._bridges.link(known.bridge)
         trouble = Teardown(f"restore endpoints of network {network.name}")
         for state in endpoints:
+            wanted = known.pair(
+                bridge,
+                state.endpoint_id,
+                state.interface,
+                state.sandbox_key,
+                state.interface_name,
+            )
             with trouble.step():
-                repairs += self._restore_endpoint(known, state)
+                repairs += self._pairs.restore(wanted)
         trouble.finish()
         return repairs
 
@@ -275,35 +282,6 @@ class BridgeDriver:
         repairs += self._bridges.ensure(known.bridge)
         self._forwarding.need(known.spec)
         return repairs
-
-    def _restore_endpoint(self, known: NetworkRecord, state: EndpointState) -> list[Repair]:
-        wanted = self._pair(
-            known,
-            state.endpoint_id,
-            state.interface.mac,
-            state.sandbox_key,
-            state.interface_name,
-        )
-        return self._pairs.restore(wanted)
-
-    def _pair(
-        self,
-        known: NetworkRecord,
-        endpoint_id: EndpointID,
-        mac: str | None,
-        sandbox_key: SandboxKey | None,
-        interface_name: str,
-    ) -> PairPlan:
-        bridge = self._bridges.link(known.bridge)
-        return PairPlan(
-            endpoint_id,
-            mac,
-            sandbox_key,
-            interface_name,
-            bridge,
-            known.options.mtu or bridge.mtu,
-            known.port_group(bridge.alias),
-        )
 
     def _delete_unknown(self, network_id: NetworkID) -> None:
         """A driver just started is told to finish a removal: what carries the mark goes."""

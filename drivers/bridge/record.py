@@ -10,6 +10,8 @@ from cnm.drivers.bridge import device, firewall
 from cnm.drivers.bridge.device import BridgePlan
 from cnm.drivers.bridge.firewall import NetworkPolicy
 from cnm.drivers.bridge.options import NetworkOptions, parse_mac, parse_network
+from cnm.drivers.bridge.veth import PairPlan
+from cnm.runtime.kernel.netlink import Link
 from cnm.types import (
     EndpointID,
     EndpointInterface,
@@ -17,6 +19,7 @@ from cnm.types import (
     IPInterface,
     JoinInfo,
     NetworkSpec,
+    SandboxKey,
 )
 
 
@@ -39,12 +42,28 @@ class NetworkRecord:
         """What the firewall lets it do."""
         return firewall.policy(self.spec, self.options, self.bridge.name)
 
-    def port_group(self, mark: str) -> int:
-        """Interface group of its ports; ``mark`` is what its bridge carries.
+    def pair(
+        self,
+        bridge: Link,
+        endpoint_id: EndpointID,
+        interface: EndpointInterface,
+        sandbox_key: SandboxKey | None,
+        interface_name: str,
+    ) -> PairPlan:
+        """The pair of an endpoint, on the bridge as it is.
 
-        On an adopted bridge routers of the administrator's may be anywhere: no RA guard.
+        On an adopted bridge the administrator's routers may be anywhere: no RA guard.
         """
-        return firewall.port_group(guarded=mark == self.bridge.mark, icc=self.options.icc)
+        guarded = bridge.alias == self.bridge.mark
+        return PairPlan(
+            endpoint_id,
+            interface.mac,
+            sandbox_key,
+            interface_name,
+            bridge,
+            self.options.mtu or bridge.mtu,
+            firewall.port_group(guarded=guarded, icc=self.options.icc),
+        )
 
     def join_info(
         self, interface: EndpointInterface, interface_name: str, source_name: str

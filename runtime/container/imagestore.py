@@ -360,7 +360,7 @@ class ImageStore:
         """Remove what an interruption left, and images of which something is missing."""
         for path in self._tmp.iterdir():
             remove_tree(path)
-            yield Repair("image", f"tmp/{path.name}", "removed: left by an interrupted import")
+            yield Repair("image", f"tmp/{path.name}", "removed: left by what was interrupted")
         yield from self._drop_broken()
         self._collect()
         index = self._catalog.index

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Collection, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
-from socket import AF_INET, AF_INET6, socket
+from socket import AF_INET, AF_INET6
 from types import TracebackType
 
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
@@ -140,8 +140,8 @@ class NamespaceSandbox:
                 self._move_in(join)
                 undo.push(self.remove_interface, join.interface_name)
             index = self._index(join.interface_name)
-            _, sender = self._prepare(join.interface_name, _wants_ipv6(interface))
-            undo.push(_close, sender)
+            settings = _ipv6_settings(join.interface_name, interface)
+            self._namespace.run(lambda: _write_settings(settings))
             batch = self._namespace.netlink().batch().set_link(_LOOPBACK, up=True)
             for address in _addresses(interface):
                 batch.add_address(index, address, exist_ok=True, broadcast=address.version == 4)
@@ -151,7 +151,7 @@ class NamespaceSandbox:
                     route.destination, gateway=route.next_hop, device_index=index, exist_ok=True
                 )
             batch.commit()
-        self._announcer.announce(sender, interface.mac or "", _addresses(interface))
+        self._announce(join.interface_name, interface)
         return join.interface_name
 
     def remove_interface(self, name: str) -> None:
@@ -181,18 +181,10 @@ class NamespaceSandbox:
             raise KernelError(errno.ENODEV, f"link {name} in {self._record.name}")
         return index
 
-    def _prepare(self, name: str, ipv6: bool) -> tuple[bool, socket | None]:
-        """Before the link comes up: whether IPv6 settings had to be changed; a socket to announce.
-
-        An IPv4-only container has no IPv6 at all, not even a link-local address
-        (CVE-2024-32473); none believes router advertisements (CVE-2020-13401).
-        """
-        settings = {"accept_ra": "0", "autoconf": "0", "disable_ipv6": "0" if ipv6 else "1"}
-
-        def inside() -> tuple[bool, socket | None]:
-            return _write_settings(f"net/ipv6/conf/{name}", settings), packet_socket(name)
-
-        return self._namespace.run(inside)
+    def _announce(self, name: str, interface: EndpointInterface) -> None:
+        if interface.mac and (addresses := _addresses(interface)):
+            sender = self._namespace.run(lambda: packet_socket(name))
+            self._announcer.announce(sender, interface.mac, addresses)
 
     # default routes
 
@@ -260,8 +252,8 @@ class NamespaceSandbox:
         if link is None:
             return []
         repairs: list[Repair] = []
-        changed, sender = self._prepare(name, _wants_ipv6(item.interface))
-        if changed:
+        settings = _ipv6_settings(name, item.interface)
+        if self._namespace.run(lambda: _write_settings(settings)):
             repairs.append(Repair("sysctl", f"IPv6 of {name}", "set again"))
         present = {address.interface for address in netlink.addresses(link.index)}
         batch = netlink.batch()
@@ -277,9 +269,7 @@ class NamespaceSandbox:
         batch.commit()
         repairs += self._repair_routes(netlink, link.index, item.join.static_routes)
         if repairs:
-            self._announcer.announce(sender, item.interface.mac or "", _addresses(item.interface))
-        else:
-            _close(sender)
+            self._announce(name, item.interface)
         return repairs
 
     def _repair_routes(
@@ -319,14 +309,19 @@ def _prepare_own() -> NamespaceIdentity:
     return NamespaceIdentity(own_cookie())
 
 
-def _wants_ipv6(interface: EndpointInterface) -> bool:
-    link_local = any(address.version == 6 for address in interface.link_local)
-    return interface.address_ipv6 is not None or link_local
+def _ipv6_settings(name: str, interface: EndpointInterface) -> dict[str, str]:
+    """To be written before the link comes up.
 
-
-def _close(sender: socket | None) -> None:
-    if sender is not None:
-        sender.close()
+    An IPv4-only container has no IPv6 at all, not even a link-local address
+    (CVE-2024-32473); none believes router advertisements (CVE-2020-13401).
+    """
+    ipv6 = any(address.version == 6 for address in _addresses(interface))
+    folder = f"net/ipv6/conf/{name}"
+    return {
+        f"{folder}/accept_ra": "0",
+        f"{folder}/autoconf": "0",
+        f"{folder}/disable_ipv6": "0" if ipv6 else "1",
+    }
 
 
 def _addresses(interface: EndpointInterface) -> list[IPInterface]:
@@ -338,12 +333,12 @@ def _addresses(interface: EndpointInterface) -> list[IPInterface]:
     return found + list(interface.link_local)
 
 
-def _write_settings(folder: str, settings: dict[str, str]) -> bool:
+def _write_settings(settings: dict[str, str]) -> bool:
     changed = False
-    for key, value in settings.items():
+    for name, value in settings.items():
         try:
-            if sysctl.read(f"{folder}/{key}") != value:
-                sysctl.write(f"{folder}/{key}", value)
+            if sysctl.read(name) != value:
+                sysctl.write(name, value)
                 changed = True
         except KernelError as error:
             if error.errno != errno.ENOENT:  # a kernel without IPv6 has nothing to switch off

@@ -5,8 +5,9 @@ IPv4: an ARP announcement, a request whose sender and target are the same addres
 (RFC 4861, 7.2.6). The first goes out at once; the rest follow from one background thread,
 because a bridge port that has just come up may still drop frames.
 
-The kernel's own ways were left: ``arp_notify`` announces only the first address, and
-``ndisc_notify`` says nothing for addresses that skip duplicate address detection.
+The kernel's own way (``arp_notify``, ``ndisc_notify``) was left: it announces while the link
+comes up, and a bridge port forwards only some time after. Closing a packet socket waits
+12 ms for RCU, so that a second thread does it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address
 
 from cnm.types import IPInterface
@@ -43,6 +45,7 @@ class Announcer:
         self._due: list[tuple[float, int, socket.socket, tuple[bytes, ...], int, float]] = []
         self._serial = 0
         self._thread: threading.Thread | None = None
+        self._done = ThreadPoolExecutor(1, thread_name_prefix="announced")
         self._closed = False
 
     def announce(
@@ -64,7 +67,7 @@ class Announcer:
         if frames and count > 0:
             self._send(sender, frames, count, interval_s)
         else:
-            sender.close()
+            self._finish(sender)
 
     def close(self) -> None:
         """End the thread and close every socket. Again is fine."""
@@ -73,10 +76,11 @@ class Announcer:
             waiting, self._due = self._due, []
             self._condition.notify()
             thread = self._thread
-        for entry in waiting:
-            entry[2].close()
         if thread is not None:
             thread.join()
+        self._done.shutdown()
+        for entry in waiting:
+            entry[2].close()
 
     def _send(
         self, sender: socket.socket, frames: tuple[bytes, ...], count: int, interval_s: float
@@ -85,10 +89,9 @@ class Announcer:
             for frame in frames:
                 sender.send(frame)
         except OSError:
-            sender.close()  # the interface went down or away: nothing is left to announce
-            return
+            count = 1  # the interface went down or away: nothing is left to announce
         if count == 1:
-            sender.close()
+            self._finish(sender)
             return
         with self._condition:
             if self._closed:
@@ -101,6 +104,13 @@ class Announcer:
                 self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
                 self._thread.start()
             self._condition.notify()
+
+    def _finish(self, sender: socket.socket) -> None:
+        with self._condition:
+            if not self._closed:
+                self._done.submit(sender.close)
+                return
+        sender.close()
 
     def _run(self) -> None:
         while True:

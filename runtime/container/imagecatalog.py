@@ -32,7 +32,7 @@ class Catalog:
         if whole := imagename.whole_id(name):
             if whole in self.index.images or whole == self.host.id:
                 return ImageID(whole), ""
-            raise NotFound(no_such_image(name))
+            raise NotFound(no_such_image(whole))
         reference = imagename.parse(name).with_tag()
         if reference.reserved and reference.tag == "latest":
             return self.host.id, ""

@@ -79,9 +79,11 @@ def _user(config: ImageConfig, rest: str) -> ImageConfig:
 
 
 def _workdir(config: ImageConfig, rest: str) -> ImageConfig:
-    path = posixpath.join("/", config.working_dir, _one("WORKDIR", rest, config))
-    # POSIX lets two leading slashes mean something else, normpath keeps them
-    return replace(config, working_dir="/" + posixpath.normpath(path).lstrip("/"))
+    """An absolute path stays as it was written, as with Docker; others follow the last one."""
+    path = _one("WORKDIR", rest, config)
+    if not path.startswith("/"):
+        path = posixpath.normpath(posixpath.join("/", config.working_dir, path))
+    return replace(config, working_dir=path)
 
 
 def _volume(config: ImageConfig, rest: str) -> ImageConfig:

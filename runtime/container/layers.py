@@ -240,6 +240,7 @@ class Layer:
 
     def _make_symlink(self, entry: Entry, parent: int, name: str, pieces: _Pieces) -> None:
         os.symlink(entry.link, name, dir_fd=parent)
+        self.size += len(os.fsencode(entry.link))  # Docker counts it too
         self._describe_name(entry, parent, name)
 
     def _make_node(self, entry: Entry, parent: int, name: str, pieces: _Pieces) -> None:

@@ -150,7 +150,7 @@ def test_find(store: ImageStore) -> None:
     [
         ("x", "x:latest"),
         ("docker.io/library/x:2", "x:2"),
-        ("0" * 64, "0" * 64),
+        ("0" * 64, "sha256:" + "0" * 64),
         ("ffff", "ffff:latest"),
         ("x@sha256:" + "0" * 64, "x@sha256:" + "0" * 64),
         ("host:other", "host:other"),

@@ -26,7 +26,7 @@ from cnm.runtime.container.imagechanges import apply_changes
          ImageConfig(exposed_ports=("80/tcp", "53/udp", "8000/tcp", "8001/tcp", "8002/tcp"))),
         (["USER nobody:users"], ImageConfig(user="nobody:users")),
         (["WORKDIR /a", "WORKDIR b/../c"], ImageConfig(working_dir="/a/c")),
-        (["WORKDIR //"], ImageConfig(working_dir="/")),
+        (["WORKDIR a"], ImageConfig(working_dir="/a")),
         (['VOLUME ["/a", "/b"]', "VOLUME /b /c"], ImageConfig(volumes=("/a", "/b", "/c"))),
         (["STOPSIGNAL SIGQUIT"], ImageConfig(stop_signal="SIGQUIT")),
         (["STOPSIGNAL RTMIN+3"], ImageConfig(stop_signal="RTMIN+3")),

@@ -203,6 +203,8 @@ class Addressing:
                 found = ipam.request_address(pool.pool_id, wanted)
             except Unavailable:
                 continue  # full: the next subnet of the same network
+            except Forbidden as error:
+                raise Forbidden(f"{error}{self._holder(network, wanted)}") from error
             if found.ip.is_unspecified:
                 return None  # the null IPAM: this endpoint needs no address
             undo.push(ipam.release_address, pool.pool_id, found.ip)
@@ -212,6 +214,18 @@ class Addressing:
             f"no available {family} addresses on this network's address pools: "
             f"{network.name} ({network.id})"
         )
+
+    def _holder(self, network: Network, wanted: IPAddress | None) -> str:
+        """Who has a wanted address, as the rest of a sentence; empty if it is none of ours."""
+        for endpoint in self._state.endpoints_of_network(network.id):
+            held = (endpoint.interface.address, endpoint.interface.address_ipv6)
+            sandbox = self._state.sandbox(endpoint.sandbox_id)
+            if sandbox and any(item is not None and item.ip == wanted for item in held):
+                return f": {wanted} belongs to container {sandbox.name}"
+        for pool in network.ipv4 + network.ipv6:
+            if pool.gateway is not None and pool.gateway.ip == wanted:
+                return f": {wanted} is the gateway of network {network.name}"
+        return ""
 
     def release_addresses(self, network: Network, interface: EndpointInterface) -> None:
         """Give an endpoint's addresses back.

@@ -78,7 +78,13 @@ REFUSALS: list[tuple[str, str, dict[str, Any], type[CNMError], str]] = [
             "10.2.0.5"
         ),
     ),
-    ("gateway's address", "blue", {"ipv4": addr("10.1.0.1")}, Forbidden, "Address already in use"),
+    (
+        "gateway's address",
+        "blue",
+        {"ipv4": addr("10.1.0.1")},
+        Forbidden,
+        "Address already in use: 10.1.0.1 is the gateway of network blue",
+    ),
     ("network address", "blue", {"ipv4": addr("10.1.0.0")}, InvalidParameter, "10.1.0.0"),
     ("broadcast", "blue", {"ipv4": addr("10.1.0.255")}, InvalidParameter, "10.1.0.255"),
     ("v6 on a v4 network", "blue", {"ipv6": addr("fd00::5")}, InvalidParameter, "fd00::5"),
@@ -197,7 +203,7 @@ def test_a_stopped_container_keeps_static_addresses_and_networks(joined: Any) ->
     assert "10.1.0.9" in joined.leased()
     assert "172.18.0.2" not in joined.leased()
     joined.adopt("c2", 12)
-    with pytest.raises(Forbidden, match="Address already in use"):
+    with pytest.raises(Forbidden, match="already in use: 10.1.0.9 belongs to container c1"):
         connect(joined, "blue", "c2", ipv4=addr("10.1.0.9"))
     again = joined.adopt("c1", 13)
     assert again.id == record.id

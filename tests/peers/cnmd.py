@@ -26,6 +26,7 @@ class Cnmd(LiveDaemon):
         folder = Path(tempfile.mkdtemp(prefix="cnmt-"))
         super().__init__(folder, ("--sweep-interval", NEVER_S, *flags))
         self.api = Api(self.socket)
+        self.containers: dict[str, str] = {}  # namespace by name
         run("ip", "-n", self.netns, "link", "set", "lo", "up")
 
     def __enter__(self) -> Cnmd:
@@ -52,7 +53,7 @@ class Cnmd(LiveDaemon):
 
     def adopt(self, name: str) -> str:
         """A fresh namespace as the container ``name``; the namespace's name."""
-        namespace = self.namespace(name)
+        namespace = self.containers[name] = self.namespace(name)
         self.ours("POST", "/adopt", {"Name": name, "Netns": f"/run/netns/{namespace}"})
         return namespace
 

@@ -137,7 +137,7 @@ class Dockerd:
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "start.log").open("wb"),
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
 

@@ -20,11 +20,8 @@ from peers.cnmd import Cnmd
 Facts = dict[str, Any]
 
 
-def differences(daemon: Cnmd, containers: dict[str, str]) -> list[str]:
-    """What differs between store and kernel, one line each.
-
-    ``containers``: namespace by container name.
-    """
+def differences(daemon: Cnmd) -> list[str]:
+    """What differs between store and kernel, one line each."""
     rows = daemon.api.call("GET", "/networks")
     networks = [daemon.api.call("GET", f"/networks/{row['Id']}") for row in rows]
     networks = [network for network in networks if network["Driver"] == "bridge"]
@@ -32,7 +29,7 @@ def differences(daemon: Cnmd, containers: dict[str, str]) -> list[str]:
     told["leases"] = expected_leases(networks)
     found["leases"] = actual_leases(daemon)
     lines = list(_compare("host", told, found))
-    for name, namespace in containers.items():
+    for name, namespace in daemon.containers.items():
         lines += _compare(name, expected_container(networks, name), actual_container(namespace))
     return lines
 

@@ -30,7 +30,8 @@ class Scene:
 
     def __init__(self, daemon: Cnmd) -> None:
         self.daemon = daemon
-        self.containers = {name: daemon.adopt(name) for name in ("left", "right", "free")}
+        for name in ("left", "right", "free"):
+            daemon.adopt(name)
         daemon.create("calm", **CALM)
         daemon.connect("calm", "left")
         daemon.connect("calm", "right")

@@ -76,6 +76,10 @@ class BridgeDriver:
         self._networks: dict[NetworkID, NetworkRecord] = {}
         self._bridge_names: dict[str, NetworkID] = {}
 
+    def close(self) -> None:
+        """Close its sockets. What it made stays."""
+        self._netlink.close()
+
     # NetworkChecker
 
     def check_network(self, network: NetworkSpec) -> None:

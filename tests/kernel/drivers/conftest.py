@@ -22,9 +22,8 @@ def make_ns() -> Iterator[NamespaceFactory]:
             name = f"cnmdrv-{secrets.token_hex(4)}"
             subprocess.run(["ip", "netns", "add", name], check=True)
             stack.callback(remove_namespace, name)
-            entered = NetNS(f"/run/netns/{name}")
-            stack.callback(entered.close)
-            made = Namespace(name, entered)
+            made = Namespace(name, NetNS(f"/run/netns/{name}"))
+            stack.callback(made.close)
             made.sh("ip link set lo up")
             return made
 

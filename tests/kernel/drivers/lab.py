@@ -55,6 +55,7 @@ class Namespace:
     name: str
     entered: NetNS
     ledger: Ledger = field(default_factory=Ledger)
+    drivers: list[Any] = field(default_factory=list)
 
     @property
     def key(self) -> SandboxKey:
@@ -63,6 +64,18 @@ class Namespace:
     def run(self, call: Callable[..., T], *args: Any) -> T:
         """On a thread inside."""
         return self.entered.run(lambda: call(*args))
+
+    def owns(self, driver: Any) -> OnHost:
+        """A driver of this namespace, closed with it."""
+        self.drivers.append(driver)
+        return OnHost(self, driver)
+
+    def close(self) -> None:
+        """Close what the test holds of it."""
+        for driver in self.drivers:
+            if hasattr(driver, "close"):
+                driver.close()
+        self.entered.close()
 
     def sh(self, command: str, *, check: bool = True) -> str:
         """A command line inside; its standard output."""
@@ -147,7 +160,7 @@ def load_driver(host: Namespace, name: str, options: Mapping[str, str] | None = 
     """A driver as the daemon makes it: through its entry point, knowing of no network."""
     (entry,) = entry_points(group=driverapi.ENTRY_POINT_GROUP, name=name)
     context = DriverContext(HostSysctls(host.ledger), options or {})
-    return OnHost(host, host.run(entry.load(), context))
+    return host.owns(host.run(entry.load(), context))
 
 
 def new_id() -> str:
@@ -163,12 +176,12 @@ def pool(text: str) -> IpamPool:
 
 def network(
     *pools: str,
+    options: Mapping[str, str] | None = None,
     name: str = "blue",
     internal: bool = False,
     network_id: str = "",
-    **options: str,
 ) -> NetworkSpec:
-    """A network with these pools. Options: last part of the key, as a keyword."""
+    """A network with these pools. Options without ``com.docker.network.``."""
     found = [pool(text) for text in pools or ("10.77.0.1/24",)]
     ipv4 = tuple(item for item in found if item.pool.version == 4)
     ipv6 = tuple(item for item in found if item.pool.version == 6)
@@ -178,16 +191,10 @@ def network(
         enable_ipv4=bool(ipv4),
         enable_ipv6=bool(ipv6),
         internal=internal,
-        options={option_key(key): value for key, value in options.items()},
+        options={f"com.docker.network.{key}": value for key, value in (options or {}).items()},
         ipv4=ipv4,
         ipv6=ipv6,
     )
-
-
-def option_key(short: str) -> str:
-    """``enable_icc`` -> the whole key."""
-    general = {"mtu": "driver.mtu", "host_ipv4": "host_ipv4", "host_ipv6": "host_ipv6"}
-    return f"com.docker.network.{general.get(short, f'bridge.{short}')}"
 
 
 def interface(*addresses: str, mac: str | None = None) -> EndpointInterface:

@@ -361,7 +361,7 @@ def test_connect_inspect_disconnect(live: LiveDaemon) -> None:
         ),
         (
             *("ranged", {"IPAMConfig": {"IPv4Address": "10.71.0.1"}}, 403),
-            "Address already in use",
+            "Address already in use: 10.71.0.1 is the gateway of network ranged",
         ),
         (
             *("ranged", {"IPAMConfig": {"IPv4Address": "x"}}, 400),

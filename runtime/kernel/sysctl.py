@@ -14,6 +14,7 @@ from pathlib import Path
 from cnm.errors import KernelError
 from cnm.hostapi import SysctlLedger
 from cnm.runtime.kernel.netns import NetNS
+from cnm.undo import Teardown, Undo
 
 log = logging.getLogger(__name__)
 
@@ -61,35 +62,58 @@ class HostSysctls:
         self._holders: dict[str, set[str]] = {}
 
     def need(self, name: str, value: str, *, holder: str, reason: str) -> None:
-        """Have ``name`` hold ``value`` while ``holder`` needs it."""
+        """Have ``name`` hold ``value`` while ``holder`` needs it.
+
+        :raises KernelError: it cannot be read or set; nothing is remembered then.
+        """
         with self._mutex:
-            self._holders.setdefault(name, set()).add(holder)
             current = read(name)
-            if current == value:
-                return
-            self._ledger.remember(name, current, value)
-            write(name, value)
-            log.info("sysctl %s: %s -> %s (%s)", name.replace("/", "."), current, value, reason)
+            if current != value:
+                self._set(name, current, value)
+                log.info("sysctl %s: %s -> %s (%s)", name.replace("/", "."), current, value, reason)
+            self._holders.setdefault(name, set()).add(holder)
 
     def release(self, holder: str) -> None:
-        """Give up all needs of a holder; what nobody needs any more is put back."""
+        """Give up all needs of a holder; what nobody needs any more is put back.
+
+        :raises TeardownError: some could not be put back; the ledger keeps those.
+        """
+        teardown = Teardown(f"putting back the sysctls of {holder}")
         with self._mutex:
             for name, holders in list(self._holders.items()):
                 holders.discard(holder)
                 if not holders:
                     del self._holders[name]
-                    self._restore(name)
+                    with teardown.step():
+                        self._restore(name)
+        teardown.finish()
 
     def restore_unheld(self) -> None:
-        """Put back what no holder has claimed: at the end of a start."""
+        """Put back what no holder has claimed: at the end of a start.
+
+        :raises TeardownError: some could not be put back; the ledger keeps those.
+        """
+        teardown = Teardown("putting back sysctls that nothing needs")
         with self._mutex:
             for name in self._ledger.remembered():
                 if name not in self._holders:
-                    self._restore(name)
+                    with teardown.step():
+                        self._restore(name)
+        teardown.finish()
 
     def values(self) -> dict[str, tuple[str, str]]:
         """name -> (value before us, value that we set), for ``net doctor``."""
         return self._ledger.remembered()
+
+    def _set(self, name: str, current: str, value: str) -> None:
+        known = self._ledger.remembered().get(name)
+        with Undo() as undo:
+            self._ledger.remember(name, current, value)  # it keeps the first old value
+            if known:
+                undo.push(self._ledger.remember, name, *known)
+            else:
+                undo.push(self._ledger.forget, name)
+            write(name, value)
 
     def _restore(self, name: str) -> None:
         old, ours = self._ledger.remembered().get(name, (None, None))

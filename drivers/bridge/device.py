@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cnm import labels
-from cnm.drivers.bridge.options import GatewayMode, NetworkOptions
+from cnm.drivers.bridge.options import MTU_MAX, GatewayMode, NetworkOptions
 from cnm.drivers.bridge.reaper import Reaper
 from cnm.errors import Forbidden, KernelError
 from cnm.runtime.kernel import owner, sysctl
@@ -157,11 +157,13 @@ class Bridges:
         name = wanted.name
         with Undo() as undo:
             undo.push(self.delete, wanted)  # a batch may have come half-way
-            # The MTU in a message of its own: only so does the kernel take it for chosen,
-            # and not go back to 1500 when the last port leaves.
-            self._netlink.batch().add_bridge(name, mac=wanted.mac, alias=wanted.mark).set_link(
-                name, mtu=wanted.mtu or self._netlink.outside_mtu()
-            ).commit()
+            # Made with another MTU: only a later change makes the kernel take one for chosen,
+            # and not follow the smallest of the ports, nor go back to 1500 without any.
+            mtu = wanted.mtu or self._netlink.outside_mtu()
+            other = mtu + 1 if mtu < MTU_MAX else mtu - 1
+            self._netlink.batch().add_bridge(
+                name, mac=wanted.mac, mtu=other, alias=wanted.mark
+            ).set_link(name, mtu=mtu).commit()
             for key, value in _sysctls(wanted).items():
                 _write_if_there(key, value, needed=wanted.ipv6)
             batch = self._netlink.batch()

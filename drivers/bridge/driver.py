@@ -106,10 +106,10 @@ class BridgeDriver:
             self._put_in_order(known)
             return
         new = NetworkRecord.read(network, self._defaults)
-        self._bridges.check(new.bridge)
         with Undo() as undo:
             self._learn(new)
             undo.push(self._forget, new)
+            self._bridges.check(new.bridge)
             self._ruleset.add(network.id, new.policy())
             undo.push(self._ruleset.remove, network.id)
             undo.push(self._bridges.delete, new.bridge)  # an adopted one may be half done

@@ -1,36 +1,23 @@
-"""Fixtures: a namespace that stands for the host, others for sandboxes and peers."""
+"""Fixtures: a host that drivers work on, and places to stand for sandboxes and peers."""
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import subprocess
 from collections.abc import Iterator
 
 import pytest
-from kernel.drivers.lab import Namespace, NamespaceFactory, remove_namespace
-
-from cnm.runtime.kernel.netns import NetNS
-
-
-@pytest.fixture
-def make_ns() -> Iterator[NamespaceFactory]:
-    """New namespaces, with loopback up; all gone after the test."""
-    with contextlib.ExitStack() as stack:
-
-        def make() -> Namespace:
-            name = f"cnmdrv-{secrets.token_hex(4)}"
-            subprocess.run(["ip", "netns", "add", name], check=True)
-            stack.callback(remove_namespace, name)
-            made = Namespace(name, NetNS(f"/run/netns/{name}"))
-            stack.callback(made.close)
-            made.sh("ip link set lo up")
-            return made
-
-        yield make
+from kernel.drivers.lab import Host, Place, PlaceFactory
+from kernel.namespaces import Namespace, NamespaceFactory
 
 
 @pytest.fixture
-def host_ns(make_ns: NamespaceFactory) -> Namespace:
-    """The namespace that stands for the host."""
-    return make_ns()
+def host(host_ns: Namespace) -> Iterator[Host]:
+    """The test's own thread is in it."""
+    made = Host(host_ns)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_place(make_ns: NamespaceFactory) -> PlaceFactory:
+    """New places; all gone after the test."""
+    return lambda: Place(make_ns("place"))

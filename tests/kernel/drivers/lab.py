@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
-from typing import Any, TypeVar
+from typing import Any
+
+from kernel.namespaces import Namespace, delete_namespace
 
 from cnm import driverapi
 from cnm.driverapi import DriverContext
-from cnm.runtime.kernel.netns import NetNS
+from cnm.drivers.bridge.driver import BridgeDriver
 from cnm.runtime.kernel.sysctl import HostSysctls
 from cnm.types import (
     EndpointID,
@@ -26,8 +28,6 @@ from cnm.types import (
     PoolID,
     SandboxKey,
 )
-
-T = TypeVar("T")
 
 FORWARDING = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
 
@@ -48,70 +48,48 @@ class Ledger:
         self._values.pop(name, None)
 
 
-@dataclass
-class Namespace:
-    """A named network namespace: ours to enter, and other people's tools to look at."""
+@dataclass(frozen=True)
+class Place:
+    """A namespace that stands for a host, sandbox or peer, and other people's tools in it."""
 
-    name: str
-    entered: NetNS
-    ledger: Ledger = field(default_factory=Ledger)
-    drivers: list[Any] = field(default_factory=list)
+    namespace: Namespace
 
     @property
     def key(self) -> SandboxKey:
-        return SandboxKey(f"/run/netns/{self.name}")
+        """What a driver is told of it."""
+        return SandboxKey(self.namespace.path)
 
-    def run(self, call: Callable[..., T], *args: Any) -> T:
-        """On a thread inside."""
-        return self.entered.run(lambda: call(*args))
+    def delete(self) -> None:
+        """Take it away before the test ends."""
+        delete_namespace(self.namespace)
 
-    def owns(self, driver: Any) -> OnHost:
-        """A driver of this namespace, closed with it."""
-        self.drivers.append(driver)
-        return OnHost(self, driver)
-
-    def close(self) -> None:
-        """Close what the test holds of it."""
-        for driver in self.drivers:
-            if hasattr(driver, "close"):
-                driver.close()
-        self.entered.close()
-
-    def sh(self, command: str, *, check: bool = True) -> str:
+    def sh(self, command: str) -> str:
         """A command line inside; its standard output."""
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.name, "sh", "-c", command],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        if check and done.returncode:
-            raise AssertionError(f"{command}: {done.stdout}{done.stderr}")
-        return done.stdout
+        return self.namespace.run("sh", "-c", command)
 
     def ip(self, arguments: str) -> list[dict[str, Any]]:
         """What ``ip -j -d`` says."""
-        text = self.sh(f"ip -j -d {arguments}")
-        return [item for item in json.loads(text or "[]") if item]
+        return self.namespace.ip("-d", *arguments.split())
 
     def link(self, name: str) -> dict[str, Any]:
         """One link, as ``ip`` shows it."""
         return self.ip(f"link show dev {name}")[0]
 
-    def addresses(self, name: str) -> set[str]:
-        """Global addresses of a link."""
-        return {
-            f"{item['local']}/{item['prefixlen']}"
-            for item in self.ip(f"addr show dev {name}")[0]["addr_info"]
-            if item["scope"] == "global"
-        }
+    def link_names(self) -> set[str]:
+        """Of all links but loopback."""
+        return {item["ifname"] for item in self.ip("link show")} - {"lo"}
 
-    def pings(self, target: str, *, size: int = 56, source: str = "") -> bool:
-        """Whether one of three echo requests is answered."""
-        where = f"-I {source}" if source else ""
-        command = f"ping -n -q -c 3 -i 0.05 -W 1 -M do -s {size} {where} {target}"
+    def addresses(self, name: str) -> set[str]:
+        """Addresses of a link but those that the kernel makes."""
+        return self.namespace.addresses(name)
+
+    def pings(self, target: str, *, size: int = 56) -> bool:
+        """Whether one of three unfragmented echo requests with ``size`` bytes is answered."""
+        command = f"ping -n -q -c 3 -i 0.05 -W 1 -M do -s {size} {target}"
         done = subprocess.run(
-            ["ip", "netns", "exec", self.name, *command.split()], capture_output=True, timeout=30
+            ["ip", "netns", "exec", self.namespace.name, *command.split()],
+            capture_output=True,
+            timeout=30,
         )
         return done.returncode == 0
 
@@ -122,45 +100,51 @@ class Namespace:
             for item in self.ip("link show")
         ]
         addresses = [
-            (item["ifname"], info["local"], info["prefixlen"])
+            f"{item['ifname']} {info['local']}/{info['prefixlen']}"
             for item in self.ip("addr show")
             for info in item["addr_info"]
+            if not (info["scope"] == "link" and info["family"] == "inet6")
         ]
         return {
             "links": json.dumps(links),
-            "addresses": json.dumps(addresses),
+            "addresses": "\n".join(sorted(addresses)),
             "rules": self.sh("nft list ruleset"),
             "sysctls": self.sh(f"sysctl {' '.join(FORWARDING)}"),
         }
 
 
-NamespaceFactory = Callable[[], Namespace]
+PlaceFactory = Callable[[], Place]
 
 
-def remove_namespace(name: str) -> None:
-    """Gone is fine: some tests take it away themselves."""
-    subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+@dataclass(frozen=True)
+class Host(Place):
+    """The place that the test's own thread is in, and so the drivers that it makes."""
 
+    ledger: Ledger = field(default_factory=Ledger)
+    drivers: list[Any] = field(default_factory=list)
 
-class OnHost:
-    """A driver whose calls all run in the host's namespace, as the daemon's do."""
+    def load(self, name: str, options: Mapping[str, str] | None = None) -> Any:
+        """A driver as the daemon makes it: by its entry point, and knowing of no network."""
+        (entry,) = entry_points(group=driverapi.ENTRY_POINT_GROUP, name=name)
+        context = DriverContext(HostSysctls(self.ledger), options or {})
+        return self.owns(entry.load()(context))
 
-    def __init__(self, host: Namespace, driver: Any) -> None:
-        self._host = host
-        self.driver = driver
+    def bridge(self, options: Mapping[str, str] | None = None) -> BridgeDriver:
+        """The bridge driver, newly started."""
+        driver = self.load("bridge", options)
+        assert isinstance(driver, BridgeDriver)
+        return driver
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self.driver, name)
-        if not callable(found):
-            return found
-        return lambda *args, **kwargs: self._host.run(lambda: found(*args, **kwargs))
+    def owns(self, driver: Any) -> Any:
+        """A driver that is closed with the host."""
+        self.drivers.append(driver)
+        return driver
 
-
-def load_driver(host: Namespace, name: str, options: Mapping[str, str] | None = None) -> OnHost:
-    """A driver as the daemon makes it: through its entry point, knowing of no network."""
-    (entry,) = entry_points(group=driverapi.ENTRY_POINT_GROUP, name=name)
-    context = DriverContext(HostSysctls(host.ledger), options or {})
-    return host.owns(host.run(entry.load(), context))
+    def close(self) -> None:
+        """Close the drivers."""
+        for driver in self.drivers:
+            if hasattr(driver, "close"):
+                driver.close()
 
 
 def new_id() -> str:
@@ -212,7 +196,7 @@ class Attached:
     network_id: NetworkID
     endpoint_id: EndpointID
     interface: EndpointInterface
-    sandbox: Namespace
+    sandbox: Place
     interface_name: str
     join: Any
 
@@ -226,9 +210,9 @@ class Attached:
 
 
 def attach(
-    driver: OnHost,
+    driver: BridgeDriver,
     spec: NetworkSpec,
-    sandbox: Namespace,
+    sandbox: Place,
     *addresses: str,
     name: str = "eth0",
     mac: str | None = None,
@@ -245,7 +229,7 @@ def attach(
     return Attached(spec.id, endpoint_id, chosen, sandbox, name, join)
 
 
-def configure_inside(sandbox: Namespace, name: str, addresses: tuple[str, ...]) -> None:
+def configure_inside(sandbox: Place, name: str, addresses: tuple[str, ...]) -> None:
     """What the sandbox does after a join."""
     for address in addresses:
         sandbox.sh(f"ip addr add {address} dev {name}{' nodad' if ':' in address else ''}")

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel.drivers.lab import Namespace, OnHost, load_driver, network
+from kernel.drivers.lab import Host, network
 
+from cnm.drivers.bridge.driver import BridgeDriver
 from cnm.types import NetworkSpec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -85,7 +86,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 }
 
 
-def rules(host: Namespace) -> str:
+def rules(host: Host) -> str:
     return host.sh("nft list table inet cnm-bridge; nft list table bridge cnm-bridge")
 
 
@@ -97,52 +98,52 @@ def compare(name: str, text: str) -> None:
 
 
 @pytest.fixture
-def driver(host_ns: Namespace) -> OnHost:
-    return load_driver(host_ns, "bridge")
+def driver(host: Host) -> BridgeDriver:
+    return host.bridge()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_alone(case: str, host_ns: Namespace, driver: OnHost) -> None:
+def test_alone(case: str, host: Host, driver: BridgeDriver) -> None:
     golden, pools, more = CASES[case]
     spec = network(*pools, network_id=IDENTITY, **more)
     driver.create_network(spec)
-    compare(golden, rules(host_ns))
+    compare(golden, rules(host))
     driver.delete_network(spec.id)
-    assert host_ns.sh("nft list ruleset") == ""
+    assert host.sh("nft list ruleset") == ""
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_after_removal_the_tables_are_as_before(
-    case: str, host_ns: Namespace, driver: OnHost
+    case: str, host: Host, driver: BridgeDriver
 ) -> None:
     _, pools, more = CASES[case]
     driver.create_network(network("10.99.0.1/24", network_id="f" * 64))
-    before = rules(host_ns)
+    before = rules(host)
     spec = network(*pools, network_id=IDENTITY, **more)
     driver.create_network(spec)
-    assert rules(host_ns) != before
+    assert rules(host) != before
     driver.delete_network(spec.id)
-    assert rules(host_ns) == before
+    assert rules(host) == before
 
 
-def test_several(host_ns: Namespace, driver: OnHost) -> None:
+def test_several(host: Host, driver: BridgeDriver) -> None:
     for spec in several():
         driver.create_network(spec)
-    compare("several", rules(host_ns))
+    compare("several", rules(host))
 
 
-def test_a_restart_writes_the_same(host_ns: Namespace, driver: OnHost) -> None:
+def test_a_restart_writes_the_same(host: Host, driver: BridgeDriver) -> None:
     for spec in several():
         driver.create_network(spec)
-    before = rules(host_ns)
-    again = load_driver(host_ns, "bridge")
+    before = rules(host)
+    again = host.bridge()
     for spec in several():
         assert again.restore(spec, []) == []
-    assert rules(host_ns) == before
-    host_ns.sh("nft flush ruleset")
+    assert rules(host) == before
+    host.sh("nft flush ruleset")
     for spec in several():
         again.restore(spec, [])
-    assert rules(host_ns) == before
+    assert rules(host) == before
 
 
 def several() -> list[NetworkSpec]:

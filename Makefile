@@ -33,7 +33,7 @@ vmtest: setup ## only the tests that need the VM lab
 	@echo "not supported yet"; exit 1
 
 torture: setup ## SIGKILL at every kernel step of every verb
-	@$(PYTEST) -n $(WORKERS) --dist=worksteal -m slow -s tests/torture
+	@$(PYTEST) -n $(WORKERS) --dist=worksteal -m slow tests/torture
 
 soak: setup ## ten minutes of connect and disconnect
 	@$(PYTEST) -m slow -s tests/soak

@@ -26,3 +26,17 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonFactory]:
             return live.start() if start else live
 
         yield make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded (``record_property``), also from several workers: seeds, ranges."""
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {key} {value}"
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.stats.get(outcome, [])
+        for key, value in report.user_properties
+    ]
+    if lines:
+        terminalreporter.section("recorded")
+        for line in sorted(lines):
+            terminalreporter.line(line)

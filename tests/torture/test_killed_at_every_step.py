@@ -14,8 +14,7 @@ import http.client
 import itertools
 import os
 import random
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from livedaemon import run
@@ -25,6 +24,8 @@ from torture.stepkiller import StepKiller
 from torture.verbs import VERBS, Scene, Verb
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
+
+Record = Callable[[str, object], None]  # pytest's record_property
 
 SAMPLE = 2  # kills of each verb in `make test`
 TRIES = 5  # on a busy machine a step may pass before the kill arrives: that N again
@@ -37,18 +38,19 @@ def scene() -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_sample(scene: Scene, name: str) -> None:
+def test_sample(scene: Scene, name: str, record_property: Record) -> None:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-    sys.stdout.write(f"SEED={seed}\n")
     steps = count(scene, VERBS[name])
-    for when in random.Random(f"{seed} {name}").sample(range(1, steps + 1), SAMPLE):
+    chosen = random.Random(f"{seed} {name}").sample(range(1, steps + 1), SAMPLE)
+    record_property(f"SEED={seed}", f"N {chosen} of 1 to {steps}")
+    for when in chosen:
         kill_and_judge(scene, VERBS[name], when)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", VERBS)
-def test_every_step(scene: Scene, name: str) -> None:
+def test_every_step(scene: Scene, name: str, record_property: Record) -> None:
     hit: set[int | None] = set()
     for when in itertools.count(1):
         for _ in range(TRIES):
@@ -58,7 +60,7 @@ def test_every_step(scene: Scene, name: str) -> None:
                 break
         if killed_at is None:
             break
-    sys.stdout.write(f"\n{name}: killed at every step, N from 1 to {when - 1}\n")
+    record_property("every N", f"from 1 to {when - 1}")
     assert hit >= set(range(1, when))
 
 

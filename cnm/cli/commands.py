@@ -91,6 +91,27 @@ CNM = Group(
         "adopt": Entry("Make a network namespace a container", "container", "ADOPT"),
         "release": Entry("Give adopted namespaces back", "container", "RELEASE"),
         "ps": Entry("List containers", "container", "PS"),
+        "run": Entry("Create and run a new container from an image", "run", "RUN"),
+        "create": Entry("Create a new container", "run", "CREATE"),
+        "start": Entry("Start one or more stopped containers", "attach", "START"),
+        "attach": Entry(
+            "Attach standard input, output and error to a running container", "attach", "ATTACH"
+        ),
+        "exec": Entry("Run a command in a running container", "attach", "EXEC"),
+        "stop": Entry("Stop one or more running containers", "lifecycle", "STOP"),
+        "restart": Entry("Restart one or more containers", "lifecycle", "RESTART"),
+        "kill": Entry("Kill one or more running containers", "lifecycle", "KILL"),
+        "rm": Entry("Remove one or more containers", "lifecycle", "RM", aliases=("remove",)),
+        "wait": Entry("Wait for containers to stop", "lifecycle", "WAIT"),
+        "rename": Entry("Rename a container", "lifecycle", "RENAME"),
+        "logs": Entry("Fetch the logs of a container", "looking", "LOGS"),
+        "top": Entry("Display the running processes of a container", "looking", "TOP"),
+        "port": Entry("List the published ports of a container", "looking", "PORT"),
+        "images": Entry("List images", "image", "LIST"),
+        "rmi": Entry("Remove one or more images", "image", "RMI"),
+        "tag": Entry("Give an image a further name", "image", "TAG"),
+        "import": Entry("Make an image of a root file system's tar", "archive", "IMPORT"),
+        "load": Entry("Load the images of an archive", "archive", "LOAD"),
         "inspect": Entry(
             "Display detailed information on containers and networks", "container", "INSPECT"
         ),
@@ -101,11 +122,7 @@ CNM = Group(
         "daemon": Daemon("Run the daemon in the foreground", "main"),
         "uninstall": Daemon("Remove everything that the daemon has made", "uninstall"),
     },
-    unbuilt=(
-        *("run", "create", "start", "stop", "restart", "kill", "rm", "exec", "attach", "logs"),
-        *("wait", "port", "top", "rename", "images", "import", "load", "rmi"),
-        *("cluster", "node", "service"),
-    ),
+    unbuilt=("cluster", "node", "service"),
 )
 
 GLOBAL_FLAGS = (

@@ -158,7 +158,7 @@ def _arguments(command: Command, words: list[str], host: str) -> list[Candidate]
 
 
 def _names(kind: str, host: str) -> list[Candidate]:
-    """Names of networks, containers, both (objects), drivers or shells."""
+    """Names of networks, containers, both (objects), images, drivers or shells."""
     try:
         if kind == "networks":
             return _networks(host)
@@ -166,6 +166,8 @@ def _names(kind: str, host: str) -> list[Candidate]:
             return _containers(host)
         if kind == "objects":
             return _containers(host) + _networks(host)
+        if kind == "images":
+            return _images(host)
         if kind == "drivers":
             return _drivers(host)
     except CommandError:
@@ -183,6 +185,13 @@ def _containers(host: str) -> list[Candidate]:
     found = Client(host).get("/containers/json", all="1")
     containers = found if isinstance(found, list) else []
     return sorted((item["Names"][0].removeprefix("/"), "container") for item in containers)
+
+
+def _images(host: str) -> list[Candidate]:
+    found = Client(host).get("/images/json")
+    images = found if isinstance(found, list) else []
+    names = (name for image in images for name in image.get("RepoTags") or ())
+    return sorted((str(name), "image") for name in names)
 
 
 def _drivers(host: str) -> list[Candidate]:

@@ -65,6 +65,8 @@ def creation(call: Call) -> Document:
 
     :raises CommandError: for flags that cannot be read or contradict one another.
     """
+    if not call.arguments[0]:
+        raise CommandError("invalid reference format")
     if call.string("mac-address"):
         attachments.check_mac(call.string("mac-address"))
     binds, volumes = mounts.split_volumes(call.strings("volume"))

@@ -92,24 +92,24 @@ def label_title(name: str) -> str:
     return name.rpartition(".")[2].replace("-", " ").replace("_", " ")
 
 
-def align(text: str) -> str:
+def align(text: str, minimum: int = _MINIMUM) -> str:
     """Go's text/tabwriter: cells that end in a tab are padded to their column's width.
 
-    A column is a run of lines that have such a cell; what follows a line's last tab
-    belongs to no column.
+    A column, at least ``minimum`` wide, is a run of lines that have such a cell; what
+    follows a line's last tab belongs to no column.
     """
     lines = [line.split("\t") for line in text.split("\n")]
     widths: list[list[int]] = [[] for _ in lines]
     for start in range(len(lines)):
         while len(widths[start]) < len(lines[start]) - 1:
-            _measure(lines, widths, start)
+            _measure(lines, widths, start, minimum)
     return "\n".join(
         "".join(cell.ljust(width) for cell, width in zip(cells, sizes, strict=False)) + cells[-1]
         for cells, sizes in zip(lines, widths, strict=True)
     )
 
 
-def _measure(lines: list[list[str]], widths: list[list[int]], start: int) -> None:
+def _measure(lines: list[list[str]], widths: list[list[int]], start: int, minimum: int) -> None:
     """Gives the next column that begins in line ``start`` its width, in all its lines."""
     column = len(widths[start])
     end = start
@@ -117,7 +117,7 @@ def _measure(lines: list[list[str]], widths: list[list[int]], start: int) -> Non
         end += 1
     size = max(len(cells[column]) + _PADDING for cells in lines[start:end])
     for place in range(start, end):
-        widths[place].append(max(size, _MINIMUM))
+        widths[place].append(max(size, minimum))
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:

@@ -77,7 +77,7 @@ def test_version_flag(cnm: CommandLine) -> None:
     [
         *(f"{name} x --whatever" for name in sorted(CNM.unbuilt)),
         *(f"net {name} x --whatever" for name in sorted(NETWORK.unbuilt)),
-        "run --help",
+        "service --help",
     ],
 )
 def test_not_supported_yet(cnm: CommandLine, line: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from cnm import labels
+from cnm.containerapi import NO_NETWORK
 from cnm.core import gateway
 from cnm.core.addressing import Addressing
 from cnm.core.events import Events
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 DEFAULT_PREFIX = "eth"
 HOST = "host"  # the predefined network of containers without a stack of their own
 Routes = tuple[DefaultRoute | None, DefaultRoute | None]
+NetworksChanged = Callable[[SandboxID, Network, EndpointRequest | None], None]  # None: left
 
 
 class Connections:
@@ -57,6 +59,11 @@ class Connections:
         self._addressing = addressing
         self._events = events
         self._sandboxes = sandboxes
+        self._watchers: list[NetworksChanged] = []
+
+    def watch(self, changed: NetworksChanged) -> None:
+        """Call ``changed`` after each connect and disconnect, outside all locks."""
+        self._watchers.append(changed)
 
     # connect
 
@@ -75,9 +82,13 @@ class Connections:
             self._check(network, record, request)
             endpoint = self._draft(network, record.id, request)
             if record.status is SandboxStatus.EXITED:
-                return self._reserve(network, endpoint)
-            endpoint = self._attach(network, record, endpoint)
-        self._tell("connect", network, record)
+                endpoint = self._reserve(network, endpoint)
+            else:
+                endpoint = self._attach(network, record, endpoint)
+        if endpoint.phase is Phase.ACTIVE:
+            self._tell("connect", network, record)
+        for changed in self._watchers:
+            changed(record.id, network, request)
         return endpoint
 
     def attach_reserved(self, record: SandboxRecord) -> None:
@@ -109,13 +120,18 @@ class Connections:
     def _check(self, network: Network, record: SandboxRecord, request: EndpointRequest) -> None:
         if network.config_only:
             raise Forbidden("cannot create endpoint on configuration-only network")
-        if not self._registry.driver(network.driver).capability.attachable:
+        attachable = self._registry.driver(network.driver).capability.attachable
+        if not attachable and network.name == HOST:
             raise InvalidParameter(
                 "cannot connect container to host network - container must be created in host "
                 "network mode"
-                if network.name == HOST
-                else "container cannot be connected to multiple networks with one of the "
-                "networks in private (none) mode"
+            )
+        container = self._state.container(record.id)
+        private = container is not None and container.definition.network_mode == NO_NETWORK
+        if private or not attachable:
+            raise InvalidParameter(
+                "container cannot be connected to multiple networks with one of the networks in "
+                "private (none) mode"
             )
         if self._state.endpoint_between(network.id, record.id) is not None:
             raise Forbidden(
@@ -283,18 +299,21 @@ class Connections:
         :raises TeardownError: with all that failed; the sweep tries the rest again.
         """
         network = self._state.find_network(network_reference)
-        record = self._state.find_sandbox(container_reference)
+        self._state.find_any(container_reference)
         if not self._registry.driver(network.driver).capability.attachable:
             raise InvalidParameter(
                 f"cannot disconnect container from {network.name} network - container was created "
                 f"in {network.name} network mode"
             )
+        record = self._state.find_sandbox(container_reference)
         with self._locks.sandbox(record.id), self._locks.network(network.id):
             endpoint = self._state.endpoint_between(network.id, record.id)
             if endpoint is None:
                 raise CNMError(f"container {record.id} is not connected to network {network.name}")
             self.detach(network, record, endpoint)
         self._tell("disconnect", network, record)
+        for changed in self._watchers:
+            changed(record.id, network, None)
 
     def detach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
         """Undo a connect. The caller holds the sandbox's and the network's lock.
@@ -378,6 +397,10 @@ class Connections:
         if not _is_static(request):
             parked = replace(parked, interface=EndpointInterface())
         self._state.write(put=[parked])
+
+    def tell_left(self, network: Network, record: SandboxRecord) -> None:
+        """The event of a container that stopped."""
+        self._tell("disconnect", network, record)
 
     def _tell(self, action: str, network: Network, record: SandboxRecord) -> None:
         self._events.publish(

@@ -8,14 +8,25 @@ from dataclasses import dataclass
 from cnm.core.addressing import Addressing
 from cnm.core.conflicts import Conflicts
 from cnm.core.connect import Connections
+from cnm.core.containerdocs import ContainerDocuments
+from cnm.core.containerfiles import ContainerFiles
+from cnm.core.containers import Containers
 from cnm.core.controller import CoreSettings, Networks
+from cnm.core.creation import Creation
+from cnm.core.endings import Endings
 from cnm.core.events import Events
+from cnm.core.execs import ExecProcesses
+from cnm.core.images import ImageStock
 from cnm.core.inspect import Inspector
 from cnm.core.locks import Locks
+from cnm.core.logs import Logs
 from cnm.core.reconcile import Reconciler
+from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
+from cnm.core.runs import Machinery, Runs
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
+from cnm.core.waits import Waits
 from cnm.driverapi import Diagnostic
 from cnm.hostapi import HostRoutes, SysctlLedger
 from cnm.sandboxapi import SandboxProvider
@@ -44,6 +55,12 @@ class Core:
     reconciler: Reconciler
     registry: Registry
     ledger: SysctlLedger
+    containers: Containers
+    execs: ExecProcesses
+    images: ImageStock
+    recovery: Recovery
+    documents: ContainerDocuments
+    logs: Logs
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -78,25 +95,43 @@ def build(
     sandboxes: SandboxProvider,
     host_routes: HostRoutes,
     settings: CoreSettings,
+    machinery: Machinery,
 ) -> Core:
     """Wire the core. Nothing is read from the kernel and nothing changed yet."""
     state, locks, events = State(store), Locks(), Events()
     addressing = Addressing(state, registry, locks, host_routes)
     networks = Networks(state, registry, locks, addressing, events, settings)
     connections = Connections(state, registry, locks, addressing, events, sandboxes)
-    containers = Sandboxes(state, locks, connections, events, sandboxes)
+    stacks = Sandboxes(state, locks, connections, events, sandboxes)
+    files = ContainerFiles(machinery.settings.root, machinery.remove_tree)
+    runs = Runs(state, stacks, machinery, files)
+    waits = Waits()
+    endings = Endings(state, locks, events, stacks, machinery, runs, files, waits)
+    execs = ExecProcesses(state, machinery, endings)
+    recovery = Recovery(state, locks, stacks, machinery, runs, files, endings, execs.ended)
+    creation = Creation(
+        state, locks, connections, machinery, runs, files, endings.discard, recovery.follow
+    )
+    containers = Containers(state, locks, connections, machinery, creation, runs, waits, endings)
     reconciler = Reconciler(
-        state, registry, locks, networks, connections, containers, sandboxes, ledger
+        state, registry, locks, networks, connections, stacks, sandboxes, ledger, recovery
     )
     conflicts = Conflicts(state, registry, events, host_routes)
+    inspector = Inspector(state, addressing)
     return Core(
         networks,
         connections,
-        containers,
-        Inspector(state, addressing),
+        stacks,
+        inspector,
         events,
         conflicts,
         reconciler,
         registry,
         ledger,
+        containers,
+        execs,
+        ImageStock(machinery.images, locks, events, containers.users),
+        recovery,
+        ContainerDocuments(state, inspector, files, runs.etc, execs),
+        Logs(files),
     )

@@ -13,9 +13,11 @@ from cnm.core.addressing import Addressing
 from cnm.core.state import State
 from cnm.types import (
     Endpoint,
+    EndpointID,
     IpamConfig,
     Network,
     Phase,
+    SandboxID,
     SandboxRecord,
     SandboxStatus,
 )
@@ -124,7 +126,12 @@ class Inspector:
                 "Cmd": None,
                 "Labels": dict(record.labels),
             },
-            "NetworkSettings": self._settings(record),
+            "NetworkSettings": {
+                **self.settings(record.id),
+                "SandboxID": record.id,
+                "SandboxKey": record.key,
+                "Networks": self.networks(record.id, record.name),
+            },
         }
 
     def container_summary(self, record: SandboxRecord) -> Document:
@@ -142,16 +149,19 @@ class Inspector:
             "State": record.status.value,
             "Status": _status(record) if running else "Exited (0)",
             "HostConfig": {"NetworkMode": "none"},
-            "NetworkSettings": {"Networks": self._networks(record)},
+            "NetworkSettings": {"Networks": self.networks(record.id, record.name)},
             "Mounts": [],
         }
 
-    def _settings(self, record: SandboxRecord) -> Document:
-        default = next((self._flat(record, item) for item in self._joined(record)), {})
+    # the networks of one container
+
+    def settings(self, sandbox_id: SandboxID) -> Document:
+        """The flat half of ``NetworkSettings``: the default bridge's values only."""
+        default = next((self._flat(item) for item in self._on_default(sandbox_id)), {})
         return {
             "Bridge": "",
-            "SandboxID": record.id,
-            "SandboxKey": record.key,
+            "SandboxID": "",
+            "SandboxKey": "",
             "Ports": {},
             "HairpinMode": False,
             "LinkLocalIPv6Address": "",
@@ -166,27 +176,41 @@ class Inspector:
             "IPPrefixLen": default.get("IPPrefixLen", 0),
             "IPv6Gateway": default.get("IPv6Gateway", ""),
             "MacAddress": default.get("MacAddress", ""),
-            "Networks": self._networks(record),
         }
 
-    def _joined(self, record: SandboxRecord) -> list[Endpoint]:
+    def _on_default(self, sandbox_id: SandboxID) -> list[Endpoint]:
         """Endpoints on the default bridge: the old flat fields show that one only."""
         found = []
-        for endpoint in self._state.endpoints_of_sandbox(record.id):
+        for endpoint in self._state.endpoints_of_sandbox(sandbox_id):
             network = self._state.network(endpoint.network_id)
             if network is not None and network.predefined and endpoint.phase is Phase.ACTIVE:
                 found.append(endpoint)
         return found
 
-    def _networks(self, record: SandboxRecord) -> Document:
+    def networks(self, sandbox_id: SandboxID, hostname: str) -> Document:
+        """Endpoints by the names of their networks."""
         found: Document = {}
-        for endpoint in self._state.endpoints_of_sandbox(record.id):
+        for endpoint in self._state.endpoints_of_sandbox(sandbox_id):
             network = self._state.network(endpoint.network_id)
-            if network is not None and endpoint.phase in (Phase.ACTIVE, Phase.RESERVED):
-                found[network.name] = self._endpoint(record, network, endpoint)
+            sandbox = self._state.sandbox(sandbox_id)
+            if network is None or sandbox is None:
+                continue
+            if endpoint.phase in (Phase.ACTIVE, Phase.RESERVED):
+                names = (sandbox.name, *endpoint.request.aliases, sandbox_id[:12], hostname)
+                found[network.name] = self._endpoint(network, endpoint, names)
         return found
 
-    def _endpoint(self, record: SandboxRecord, network: Network, endpoint: Endpoint) -> Document:
+    def detached(self, name: str) -> Document:
+        """What a container in host or none mode shows: the network, and nothing on it."""
+        network = self._state.network_named(name)
+        if network is None:
+            return {}
+        nothing = Endpoint(EndpointID(""), network.id, SandboxID(""), Phase.RESERVED, 0)
+        return {name: self._endpoint(network, nothing, ())}
+
+    def _endpoint(
+        self, network: Network, endpoint: Endpoint, dns_names: tuple[str, ...]
+    ) -> Document:
         request = endpoint.request
         wanted = {}
         if request.ipv4:
@@ -200,13 +224,11 @@ class Inspector:
             "DriverOpts": dict(request.driver_opts) or None,
             "GwPriority": request.gw_priority,
             "NetworkID": network.id,
-            **self._flat(record, endpoint),
-            "DNSNames": None
-            if network.predefined
-            else list(dict.fromkeys((record.name, *request.aliases, record.id[:12]))),
+            **self._flat(endpoint),
+            "DNSNames": None if network.predefined else list(dict.fromkeys(dns_names)),
         }
 
-    def _flat(self, record: SandboxRecord, endpoint: Endpoint) -> Document:
+    def _flat(self, endpoint: Endpoint) -> Document:
         if endpoint.phase is not Phase.ACTIVE:
             endpoint_id, interface, join = "", None, None
         else:

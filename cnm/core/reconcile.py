@@ -15,6 +15,7 @@ from dataclasses import replace
 from cnm.core.connect import Connections
 from cnm.core.controller import Networks
 from cnm.core.locks import Locks
+from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
@@ -56,6 +57,7 @@ class Reconciler:
         sandboxes: Sandboxes,
         provider: SandboxProvider,
         ledger: SysctlLedger,
+        recovery: Recovery,
     ) -> None:
         self._state = state
         self._registry = registry
@@ -65,6 +67,7 @@ class Reconciler:
         self._sandboxes = sandboxes
         self._provider = provider
         self._ledger = ledger
+        self._recovery = recovery
         self._repairs: list[Repair] = []
 
     def start(self) -> list[Repair]:
@@ -75,6 +78,8 @@ class Reconciler:
             repairs += self._forget_last_boot()
         if seen != now:
             self._state.store.set_meta(HOST_IDENTITY, now)
+        # before endpoints are looked at: those of a container that does not run are wishes
+        repairs += self._guarded("containers", self._recovery.start)
         repairs += self._settle()
         repairs += self._round()
         repairs += self._guarded("leases", self._audit_leases)
@@ -82,7 +87,8 @@ class Reconciler:
 
     def sweep(self) -> list[Repair]:
         """The same comparison beside running work, under the locks of each part."""
-        return self._told(self._round())
+        repairs = self._guarded("containers", self._recovery.sweep)
+        return self._told(repairs + self._round())
 
     @property
     def repairs(self) -> Sequence[Repair]:
@@ -114,7 +120,7 @@ class Reconciler:
             self._ledger.forget(name)
         repairs: list[Repair] = []
         for record in self._state.sandboxes():
-            if record.status is SandboxStatus.RUNNING:
+            if record.status is SandboxStatus.RUNNING and record.adopted:
                 repairs += self._guarded(f"container {record.name}", self._exit, record)
         return repairs
 
@@ -169,7 +175,7 @@ class Reconciler:
     def _round(self) -> list[Repair]:
         repairs: list[Repair] = []
         for record in self._state.sandboxes():
-            if record.status is SandboxStatus.RUNNING:
+            if record.status is SandboxStatus.RUNNING and record.adopted:
                 repairs += self._guarded(f"container {record.name}", self._notice_exit, record)
         for network in self._state.networks():
             if not network.config_only:

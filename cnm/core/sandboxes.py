@@ -1,13 +1,13 @@
-"""Containers as the core sees them: adopted namespaces now, the runtime's later."""
+"""Network stacks: adopted namespaces, and those that containers of the runtime are given."""
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+from cnm.core import names
 from cnm.core.connect import Connections
 from cnm.core.events import Events
 from cnm.core.locks import Locks
@@ -24,8 +24,6 @@ from cnm.types import (
     SandboxStatus,
 )
 from cnm.undo import Teardown, Undo
-
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
 class Sandboxes:
@@ -65,10 +63,7 @@ class Sandboxes:
         :raises NotFound: no such path or process.
         :raises Conflict: the name, or the namespace, is a container already (named).
         """
-        if not _NAME.fullmatch(name):
-            raise InvalidParameter(
-                f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-            )
+        name = names.check(name)
         if bool(netns) == bool(pid):
             raise InvalidParameter("name one namespace: either --netns PATH or --pid PID")
         key = SandboxKey(netns or f"/proc/{pid}/ns/net")
@@ -90,7 +85,7 @@ class Sandboxes:
             with self._locks.sandbox(record.id), Undo() as undo:
                 self._state.write(put=[record], durable=True)
                 if former is not None:
-                    undo.push(self._park_all, record)
+                    undo.push(self.park_all, record)
                     self._connections.attach_reserved(record)
         self._events.publish(
             "container", "start" if former else "create", record.id, {"name": name}
@@ -104,12 +99,11 @@ class Sandboxes:
         key: SandboxKey,
         identity: NamespaceIdentity,
     ) -> None:
+        holder = self._state.container_named(name)
         if former is not None and former.status is SandboxStatus.RUNNING and self._alive(former):
-            raise Conflict(
-                f'Conflict. The container name "/{name}" is already in use by container '
-                f'"{former.id}". You have to remove (or rename) that container to be able to '
-                "reuse that name."
-            )
+            raise names.in_use(name, former.id)
+        if holder is not None:
+            raise names.in_use(name, holder.id)
         if former is not None and former.status is SandboxStatus.RUNNING:
             self.mark_exited(former)
         for other in self._state.sandboxes():
@@ -127,22 +121,37 @@ class Sandboxes:
         """Take an adopted container off its networks and give the namespace back as it was.
 
         :raises NotFound: no such container.
+        :raises InvalidParameter: it is a container of the runtime.
         :raises TeardownError: with all that failed; it can be tried again.
         """
         record = self._state.find_sandbox(reference)
+        if not record.adopted:
+            raise InvalidParameter(
+                f"container {record.name} was not adopted: remove it with `cnm rm`"
+            )
         with self._locks.sandbox(record.id):
             if self._state.sandbox(record.id) is None:
                 raise NotFound(f"No such container: {reference}")
             teardown = Teardown(f"release {record.name}")
-            for endpoint in self._state.endpoints_of_sandbox(record.id):
-                with teardown.step():
-                    self._detach(record, endpoint)
+            with teardown.step():
+                self.detach_all(record)
             with teardown.step():
                 self._give_back(record)
             teardown.finish()
             self._state.write(remove=[record], durable=True)
         self._events.publish("container", "destroy", record.id, {"name": record.name})
         return record
+
+    def detach_all(self, record: SandboxRecord) -> None:
+        """Take it off every network, forget its wishes. The caller holds the sandbox's lock.
+
+        :raises TeardownError: with all that failed; it can be tried again.
+        """
+        teardown = Teardown(f"disconnect {record.name}")
+        for endpoint in self._state.endpoints_of_sandbox(record.id):
+            with teardown.step():
+                self._detach(record, endpoint)
+        teardown.finish()
 
     def _detach(self, record: SandboxRecord, endpoint: Endpoint) -> None:
         with self._locks.network(endpoint.network_id):
@@ -170,11 +179,61 @@ class Sandboxes:
             current = self._state.sandbox(record.id)
             if current is None or current.status is SandboxStatus.EXITED:
                 return
-            self._park_all(current)
+            self.park_all(current)
         self._events.publish("container", "die", record.id, {"name": record.name})
 
-    def _park_all(self, record: SandboxRecord) -> None:
-        """Mark as exited. The caller holds the sandbox's lock."""
+    # namespaces of our own; the caller holds the sandbox's lock
+
+    def bring_up(self, record: SandboxRecord) -> SandboxRecord:
+        """Make the namespace of a container that starts, and join its networks.
+
+        :raises CNMError: nothing is left behind but its wishes.
+        """
+        with Undo() as undo:
+            identity = self._provider.create(record.key)
+            undo.push(self._provider.remove, record.key)
+            record = replace(record, identity=identity, status=SandboxStatus.RUNNING)
+            # running from here on: a sweep that comes by must not take it for a stopped one
+            self._state.write(put=[record])
+            undo.push(self.park_all, record)
+            self._connections.attach_reserved(record)
+        return record
+
+    def take_down(self, record: SandboxRecord) -> None:
+        """Remove the namespace of a container that ended; its networks become wishes.
+
+        :raises TeardownError: with all that failed; it can be tried again.
+        """
+        joined = [
+            self._state.network(endpoint.network_id)
+            for endpoint in self._state.endpoints_of_sandbox(record.id)
+            if endpoint.phase is Phase.ACTIVE
+        ]
+        teardown = Teardown(f"stop {record.name}")
+        with teardown.step():
+            self.park_all(record)
+        with teardown.step():
+            self._provider.remove(record.key)
+        teardown.finish()
+        for network in joined:
+            if network is not None:
+                self._connections.tell_left(network, record)
+
+    def strays(self, folder: str) -> list[SandboxKey]:
+        """Namespaces of our own making that no running sandbox has."""
+        used = {
+            record.key
+            for record in self._state.sandboxes()
+            if record.status is SandboxStatus.RUNNING
+        }
+        return [key for key in self._provider.created(folder) if key not in used]
+
+    def remove_stray(self, key: SandboxKey) -> None:
+        """Remove what :meth:`strays` has found."""
+        self._provider.remove(key)
+
+    def park_all(self, record: SandboxRecord) -> None:
+        """Mark as exited: its endpoints become wishes. The caller holds the sandbox's lock."""
         teardown = Teardown(f"container {record.name} exited")
         for endpoint in self._state.endpoints_of_sandbox(record.id):
             with teardown.step():

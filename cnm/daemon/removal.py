@@ -79,6 +79,11 @@ def _remove_from_kernel(parts: Parts) -> None:
     """:raises TeardownError: with all that failed; the rest is done."""
     core, teardown = parts.core, Teardown("not everything could be removed")
     core.reconciler.start()  # finishes what was half-way; tells the drivers what there is
+    for container in core.containers.all():
+        with teardown.step():
+            core.containers.remove(container.id, force=True)
+    with teardown.step():
+        parts.runtime.shutdown()
     for record in core.sandboxes.all():
         with teardown.step():
             core.sandboxes.release(record.id)

@@ -87,6 +87,7 @@ class Daemon:
             parts.core.reconciler.start()
             parts.core.networks.ensure_predefined()
             parts.sysctls.restore_unheld()
+            parts.core.recovery.begin(parts.core.containers.start_again)
             self._serve(parts)
 
     def _serve(self, parts: Parts) -> None:
@@ -114,7 +115,7 @@ class Daemon:
         gc.freeze()  # what is here now stays: no later collection looks at it again
         with sockets.listening(self._settings.hosts) as listeners, self._sweeping(parts.core):
             server.serve_on(listeners)
-        log.info("cnm daemon stopped; networks and their traffic live on")
+        log.info("cnm daemon stopped; containers, networks and their traffic live on")
 
     def _ready(self) -> None:
         hosts = ", ".join(f"unix://{path}" for path in self._settings.hosts)

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnm.config import Settings
+from cnm.containerapi import ContainerSettings
 from cnm.core import facade
 from cnm.core.controller import CoreSettings
 from cnm.core.facade import Core
 from cnm.core.registry import Registry
+from cnm.core.runs import Machinery
 from cnm.driverapi import DriverContext
 from cnm.hostapi import HostRoute, HostSettings
 from cnm.ipam.addrspace import ula_prefix
 from cnm.ipamapi import IpamContext
+from cnm.runtime.container.client import RuntimeClient
+from cnm.runtime.container.imagefs import remove_tree
+from cnm.runtime.container.imagestore import ImageStore
 from cnm.runtime.kernel.monitor import RouteMonitor
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.sysctl import HostSysctls
@@ -24,6 +29,8 @@ from cnm.store import SqliteStore
 log = logging.getLogger(__name__)
 
 DATABASE = "cnm.db"
+IMAGES = "images"  # under the root
+NAMESPACES = "netns"  # under the exec root
 _FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding", "net/ipv6/conf/")
 
 
@@ -35,6 +42,8 @@ class Parts:
     sysctls: HostSysctls
     sandboxes: NamespaceSandboxes
     routes: RouteMonitor
+    runtime: RuntimeClient
+    images: ImageStore
     core: Core
 
     def watch_routes(self) -> None:
@@ -48,7 +57,8 @@ class Parts:
             log.error("route %s: %s", route, error)
 
     def close(self) -> None:
-        """Nothing of the kernel's is removed: traffic lives on."""
+        """Nothing of the kernel's is removed: containers and traffic live on."""
+        self.core.recovery.close()
         self.routes.close()
         self.sandboxes.close()
         self.store.close()
@@ -72,6 +82,8 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         mtu = netlink.outside_mtu()
     sandboxes = NamespaceSandboxes()
     routes = RouteMonitor()
+    runtime = RuntimeClient(str(settings.exec_root))
+    images = ImageStore(settings.root / IMAGES)
     core = facade.build(
         store=store,
         ledger=store.ledger,
@@ -79,8 +91,19 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         sandboxes=sandboxes,
         host_routes=routes,
         settings=_core_settings(settings, mtu),
+        machinery=Machinery(
+            runtime, runtime, runtime, runtime, images, remove_tree, _container_settings(settings)
+        ),
     )
-    return Parts(store, sysctls, sandboxes, routes, core)
+    return Parts(store, sysctls, sandboxes, routes, runtime, images, core)
+
+
+def _container_settings(settings: Settings) -> ContainerSettings:
+    return ContainerSettings(
+        settings.root,
+        settings.exec_root / NAMESPACES,
+        hidden_paths=(str(settings.root), str(settings.exec_root)),
+    )
 
 
 def _core_settings(settings: Settings, mtu: int) -> CoreSettings:

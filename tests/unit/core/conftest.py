@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakeruntime import FakeImages, FakeRuntime, machinery
 
 from cnm.core.controller import CoreSettings
 from cnm.core.facade import Core, build
@@ -20,6 +21,7 @@ from cnm.core.registry import Registry
 from cnm.driverapi import Capability
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
 from cnm.hostapi import HostRoute
+from cnm.imageapi import ImageConfig
 from cnm.ipam.allocator import Allocator
 from cnm.ipam.null import NullIpam
 from cnm.ipamapi import IpamContext
@@ -69,6 +71,7 @@ class FakeKernel:
     )
     namespaces: dict[str, int] = field(default_factory=dict)  # path -> cookie
     foreign: dict[str, set[str]] = field(default_factory=dict)  # namespace -> names of links
+    cookies: int = 1000
     boot: str = "boot-1"
     routes: list[HostRoute] = field(default_factory=list)
 
@@ -233,6 +236,18 @@ class FakeProvider:
     def host_identity(self) -> str:
         return self.kernel.boot
 
+    def create(self, key: SandboxKey) -> NamespaceIdentity:
+        self.kernel.fault.step("create namespace")
+        self.kernel.cookies += 1
+        self.kernel.namespaces[key] = self.kernel.cookies
+        return NamespaceIdentity(self.kernel.cookies)
+
+    def remove(self, key: SandboxKey) -> None:
+        self.kernel.namespaces.pop(key, None)
+
+    def created(self, folder: str) -> Collection[SandboxKey]:
+        return [SandboxKey(key) for key in self.kernel.namespaces if key.startswith(f"{folder}/")]
+
     def open(self, record: SandboxRecord) -> FakeSandbox:
         if self.kernel.namespaces.get(record.key) != record.identity.cookie:
             raise SandboxGone(f"the namespace of {record.name} is gone")
@@ -260,6 +275,8 @@ class World:
         self.kernel = FakeKernel()
         self.settings = CoreSettings()
         self._store: SqliteStore | None = None
+        self.runtime = FakeRuntime(self.kernel.fault.step)
+        self.images = FakeImages({"busybox": ImageConfig(cmd=("sh",), env=("PATH=/bin",))})
         self.core = self.start()
 
     def start(self) -> Core:
@@ -279,11 +296,13 @@ class World:
             sandboxes=FakeProvider(self.kernel),
             host_routes=FakeRoutes(self.kernel),
             settings=self.settings,
+            machinery=machinery(self.folder, self.runtime, self.images),
         )
         return self.core
 
     def stop(self) -> None:
         if self._store is not None:
+            self.core.recovery.close()
             self._store.close()
 
     def namespace(self, name: str, cookie: int) -> str:

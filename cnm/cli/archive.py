@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from io import FileIO
 
 from cnm.cli.client import Client
 from cnm.cli.command import Call, Command, Flag
@@ -47,7 +47,7 @@ def load(call: Call) -> int:
     return 0
 
 
-def _opened(path: str) -> BinaryIO:
+def _opened(path: str) -> FileIO:
     """The file, or standard input.
 
     :raises CommandError: when it cannot be opened.
@@ -58,7 +58,7 @@ def _opened(path: str) -> BinaryIO:
         raise unreadable(path, error) from None
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
+def _blocks(file: FileIO) -> Iterator[bytes]:
     try:
         while block := file.read(_BLOCK):
             yield block

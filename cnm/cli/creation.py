@@ -159,7 +159,7 @@ def _resources(call: Call) -> Document:
         "ShmSize": quantities.size_in_bytes(call.string("shm-size", "0")),
         "Memory": quantities.size_in_bytes(call.string("memory", "0")),
         "MemorySwap": -1 if swap == "-1" else quantities.size_in_bytes(swap),
-        "NanoCpus": quantities.nano_cpus(call.string("cpus", "0")),
+        "NanoCpus": quantities.nano_cpus(call.string("cpus")) if call.given("cpus") else 0,
         "PidsLimit": call.integer("pids-limit"),
         "Ulimits": [limits[name] for name in sorted(limits)],
     }

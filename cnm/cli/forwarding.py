@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
-from typing import Self
 
 from cnm.cli import terminal
 from cnm.cli.client import Client, segment
@@ -38,7 +37,7 @@ class Handled:
         self._handler = handler
         self._before: dict[int, terminal.Handler] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Handled:
         for number in self._numbers:
             self._before[number] = signal.signal(number, self._handle)
         return self

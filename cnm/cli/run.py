@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from io import TextIOWrapper
 
 from cnm.cli.client import Client, segment
 from cnm.cli.command import Call, Command, Flag
@@ -159,7 +159,7 @@ class _IdFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file: TextIO | None = None
+        self._file: TextIOWrapper | None = None
         if not path:
             return
         try:

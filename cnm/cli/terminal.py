@@ -7,13 +7,14 @@ import signal
 import termios
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
 
 from cnm.cli.errors import CommandError
 
 STDIN = 0
 STDOUT = 1
 _KILLED = 128
+# Places in what tcgetattr gives.
+_INPUT, _OUTPUT, _CONTROL, _LOCAL, _CHARACTERS = 0, 1, 2, 3, 6
 # These would end the program and leave the terminal raw.
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -55,13 +56,13 @@ class Raw:
         self._wanted = wanted and is_terminal(STDIN) and not os.environ.get("NORAW")
         self._handlers: dict[int, Handler] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Raw:
         if self._wanted:
             self._before = termios.tcgetattr(STDIN)
             for number in _ENDING:
                 if signal.getsignal(number) == signal.SIG_DFL:
                     self._handlers[number] = signal.signal(number, _end)
-            termios.tcsetattr(STDIN, termios.TCSANOW, _raw(termios.tcgetattr(STDIN)))
+            _make_raw()
         return self
 
     def __exit__(
@@ -83,9 +84,9 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise CommandError("", _KILLED + number)
 
 
-def _raw(settings: list[Any]) -> list[Any]:
-    in_flags, out_flags, control_flags, local_flags, *speeds, characters = settings
-    in_flags &= ~(
+def _make_raw() -> None:
+    settings = termios.tcgetattr(STDIN)
+    settings[_INPUT] &= ~(
         termios.IGNBRK
         | termios.BRKINT
         | termios.PARMRK
@@ -95,7 +96,11 @@ def _raw(settings: list[Any]) -> list[Any]:
         | termios.ICRNL
         | termios.IXON
     )
-    local_flags &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-    control_flags = control_flags & ~(termios.CSIZE | termios.PARENB) | termios.CS8
-    characters[termios.VMIN], characters[termios.VTIME] = 1, 0
-    return [in_flags, out_flags & ~termios.OPOST, control_flags, local_flags, *speeds, characters]
+    settings[_OUTPUT] &= ~termios.OPOST
+    settings[_CONTROL] = settings[_CONTROL] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    settings[_LOCAL] &= ~(
+        termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN
+    )
+    settings[_CHARACTERS][termios.VMIN] = 1
+    settings[_CHARACTERS][termios.VTIME] = 0
+    termios.tcsetattr(STDIN, termios.TCSANOW, settings)

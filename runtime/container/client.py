@@ -204,39 +204,31 @@ class RuntimeClient:
         return link
 
     def _start_supervisor(self) -> socket.socket:
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return self._open()  # another thread was faster
+        self._spawn()
         deadline = time.monotonic() + _START_WITHIN_S
-        process: subprocess.Popen[bytes] | None = None
         while time.monotonic() < deadline:
-            try:
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 return self._open()
-            except (FileNotFoundError, ConnectionRefusedError):
-                pass
-            if process is None or process.poll() is not None:
-                process = self._spawn()
             time.sleep(_POLL_S)
         raise Unavailable(f"the container supervisor does not start: see {self._places.log}")
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> None:
+        """Start a supervisor; it forks away from us, so what we start ends at once."""
         self._places.make()
         command = [sys.executable, "-P", "-m", "cnm.runtime.container.supervisor"]
         command += ["--exec-root", self._places.exec_root, "--cgroup-parent", self._parent]
         with open(self._places.log, "ab", opener=_private) as log:
-            return _Detached(
+            subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 cwd="/",
+                check=False,  # whether it serves is seen by its socket
             )
-
-
-class _Detached(subprocess.Popen[bytes]):
-    """A process that is meant to outlive us: no warning that it still runs."""
-
-    def __del__(self, *arguments: object) -> None:
-        self.returncode = 0
-        super().__del__()
 
 
 class _Watcher(threading.Thread):

@@ -88,7 +88,9 @@ class Process:
         assert self._channel is not None
         try:
             message, descriptors = wire.receive(self._channel)
-        except (EOFError, ConnectionResetError):
+        except ConnectionResetError:
+            return  # it ended before it read our "go"; what it said is still to be read
+        except EOFError:
             self._launched()
             return
         if "pid" in message:

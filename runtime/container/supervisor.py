@@ -157,8 +157,7 @@ def _lock(path: str) -> int | None:
 
 def _detach(places: Places) -> None:
     """A session of its own, no terminal, no signals meant for the daemon."""
-    if os.getpid() != os.getsid(0):
-        os.setsid()
+    os.setsid()
     log = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     if os.fstat(log).st_size > _LOG_KEPT:
         os.ftruncate(log, 0)
@@ -179,6 +178,8 @@ def main(arguments: Sequence[str]) -> int:
     places = Places(options.exec_root)
     places.make()
     run_protected("cnm.runtime.container.supervisor", arguments)
+    if os.fork():
+        os._exit(0)  # whoever started us has no child to look after
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     if _lock(places.lock) is None:

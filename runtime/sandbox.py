@@ -166,14 +166,20 @@ class NamespaceSandbox:
             batch.set_link(link.index, net_ns_fd=host.fd, name=source).commit()
 
     def _move_in(self, join: JoinInfo) -> None:
-        if self._namespace.netlink().index(join.interface_name) is not None:
-            return  # moved by an earlier call
+        alias = f"{_MOVED}{join.source_name}"
+        present = self._namespace.netlink().link(join.interface_name)
+        if present is not None:
+            if present.alias == alias:
+                return  # moved by an earlier call
+            # The kernel would notice only after the move, and leave the link here.
+            raise KernelError(errno.EEXIST, f"link {join.interface_name} in {self._record.name}")
         with Netlink() as host:
-            alias = f"{_MOVED}{join.source_name}"
             host.batch().set_link(
-                join.source_name, net_ns_fd=self._namespace.fd, name=join.interface_name
+                join.source_name,
+                net_ns_fd=self._namespace.fd,
+                name=join.interface_name,
+                alias=alias,
             ).commit()
-        self._namespace.netlink().batch().set_link(join.interface_name, alias=alias).commit()
 
     def _index(self, name: str) -> int:
         index = self._namespace.netlink().index(name)

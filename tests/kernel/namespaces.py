@@ -82,9 +82,9 @@ class Namespace:
         """Destinations (``default`` is one) of both families, with gateway and protocol."""
         both = self.ip("-4", "route", "show", *selector) + self.ip("-6", "route", "show", *selector)
         return {
-            " ".join(filter(None, (item["dst"], item.get("gateway"), item["protocol"])))
+            " ".join(filter(None, (item["dst"], item.get("gateway"), item.get("protocol", "boot"))))
             for item in both
-            if item["protocol"] != "kernel"
+            if item.get("protocol") != "kernel"
         }
 
     def pings(self, target: str) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv6Interface
 
 from cnm import labels
 from cnm.drivers.bridge.options import MTU_MAX, GatewayMode, NetworkOptions
@@ -26,6 +27,8 @@ from cnm.runtime.kernel import owner, sysctl
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Address, Link, Netlink
 from cnm.types import IpamPool, IPInterface, NetworkID, NetworkSpec, Repair
 from cnm.undo import Undo
+
+_LINK_LOCAL = bytes.fromhex("fe80000000000000")  # RFC 4291, 2.5.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,20 @@ class BridgePlan:
     def mac(self) -> str:
         """Locally administered; not ``02:42``, which containers have."""
         return ":".join(("0a", *(self.network_id[at : at + 2] for at in range(0, 10, 2))))
+
+    @property
+    def own_addresses(self) -> tuple[IPInterface, ...]:
+        """What a bridge of ours has: for IPv6 also the link-local address of its MAC.
+
+        The kernel would make it, but try for two seconds whether it is free (RFC 4862, 5.4).
+        Until then nothing from outside gets in: it is the source when a router looks for
+        a neighbour.
+        """
+        if not self.ipv6:
+            return self.addresses
+        high, low = bytes.fromhex(f"08{self.network_id[:4]}"), bytes.fromhex(self.network_id[4:10])
+        identifier = high + b"\xff\xfe" + low  # RFC 4291, appendix A
+        return (*self.addresses, IPv6Interface((_LINK_LOCAL + identifier, 64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +151,7 @@ class Bridges:
         wanted = {
             (self._netlink.index(plan.name), address)
             for plan in known
-            for address in plan.addresses
+            for address in plan.own_addresses
         }
         found = []
         for address in self._netlink.addresses():
@@ -167,7 +184,7 @@ class Bridges:
             for key, value in _sysctls(wanted).items():
                 _write_if_there(key, value, needed=wanted.ipv6)
             batch = self._netlink.batch()
-            for address in wanted.addresses:
+            for address in wanted.own_addresses:
                 batch.add_address(self.link(wanted).index, address, protocol=OUR_PROTOCOL)
             batch.set_link(name, up=True).commit()
 
@@ -178,16 +195,18 @@ class Bridges:
         batch = self._netlink.batch()
         held = self._netlink.addresses(found.index)
         present = {address.interface for address in held}
-        for missing in (item for item in wanted.addresses if item not in present):
+        own = found.alias == wanted.mark
+        addresses = wanted.own_addresses if own else wanted.addresses
+        for missing in (item for item in addresses if item not in present):
             batch.add_address(found.index, missing, protocol=OUR_PROTOCOL, exist_ok=True)
             repairs.append(Repair("address", f"{missing} on {wanted.name}", "added again"))
         for address in held:
-            if address.protocol == OUR_PROTOCOL and address.interface not in wanted.addresses:
+            if address.protocol == OUR_PROTOCOL and address.interface not in addresses:
                 batch.delete_address(found.index, address.interface)
                 repairs.append(
                     Repair("address", f"{address.interface} on {wanted.name}", "removed")
                 )
-        if found.alias == wanted.mark:
+        if own:
             repairs += self._put_own_right(wanted, found)
         if not found.up:
             batch.set_link(found.index, up=True)

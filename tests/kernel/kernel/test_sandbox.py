@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
 from pathlib import Path
 
@@ -343,7 +344,8 @@ def test_addresses_are_announced_to_the_neighbours(
     with open_box() as sandbox:
         sandbox.add_interface(PLACED, BOTH)
     for address in ("10.9.0.2", "fd00:9::2"):
-        poll(
-            lambda address=address: host_ns.ip("neigh", "show", address)[0]["lladdr"] == MAC,  # type: ignore[misc]
-            f"the neighbour to learn the MAC of {address}",
-        )
+        poll(partial(_knows, host_ns, address), f"the neighbour to learn the MAC of {address}")
+
+
+def _knows(neighbour: Namespace, address: str) -> bool:
+    return bool(neighbour.ip("neigh", "show", address)[0]["lladdr"] == MAC)

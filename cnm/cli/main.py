@@ -30,11 +30,13 @@ _EXAMPLES: Mapping[str, Sequence[str]] = {
 
 def main() -> int:
     """``cnm …``"""
+    _complete_streams()
     return run("cnm", CNM, sys.argv[1:])
 
 
 def net() -> int:
     """``net …``, the same as ``cnm net …``"""
+    _complete_streams()
     return run("net", NETWORK, sys.argv[1:])
 
 
@@ -46,6 +48,16 @@ def netlab() -> int:
 def cni() -> int:
     """The CNI plugin."""
     return _not_yet()
+
+
+def _complete_streams() -> None:
+    """Opens what we were started without, lest a socket become standard input or output."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="ascii")
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
 
 
 def run(program: str, root: Group, argv: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ line: what was being done, to what, what is wrong and, where it helps, what to d
     ├── NotFound                  404
     ├── Conflict                  409  it clashes with what exists
     ├── NotImplementedByDriver    501
+    ├── NotSupported              501  nobody has built it yet
     ├── Unavailable               503  try again later, or something else must run first
     │   └── SandboxGone           503  the namespace of a sandbox is no more
     ├── StoreError                500  the database is damaged, newer, locked or full
@@ -76,6 +77,12 @@ class Conflict(CNMError):
 
 class NotImplementedByDriver(CNMError):
     """The driver has no such ability."""
+
+    http_status = 501
+
+
+class NotSupported(CNMError):
+    """What Docker has and this system has not yet; the text names it."""
 
     http_status = 501
 

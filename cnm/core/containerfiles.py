@@ -50,6 +50,8 @@ class ContainerFiles:
         for name, mode in (("upper", 0o755), ("work", 0o700)):
             (directory / name).mkdir(mode=mode, exist_ok=True)
             (directory / name).chmod(mode)
+        for name in (RESOLV_CONF, HOSTNAME, HOSTS):  # filled at each start
+            (directory / name).touch(_READABLE)
 
     def remove(self, container_id: SandboxID) -> None:
         """Gone is success."""

@@ -26,7 +26,7 @@ from cnm.core.waits import Ended, Waits
 from cnm.errors import CNMError, Conflict, InvalidParameter, NotFound, StartFailed
 from cnm.imageapi import ImageID, ImageUser
 from cnm.runtimeapi import ProcessID, WaitCondition
-from cnm.types import EndpointRequest, Network, Phase, SandboxID
+from cnm.types import EndpointRequest, Network, Phase, SandboxID, SandboxRecord
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,27 @@ class Containers:
         """By id, name or unique id prefix. :raises NotFound: :raises InvalidParameter:"""
         return self._state.find_container(reference)
 
+    def find_any(self, reference: str) -> ContainerRecord | SandboxRecord:
+        """Adopted namespaces, too. :raises NotFound: :raises InvalidParameter:"""
+        return self._state.find_any(reference)
+
     def all(self) -> list[ContainerRecord]:
         """All that stand, oldest first."""
         return [item for item in self._state.containers() if item.phase is not Phase.CREATING]
+
+    def everything(self) -> list[ContainerRecord | SandboxRecord]:
+        """These, and adopted namespaces."""
+        found = self._state.everything()
+        return [
+            item
+            for item in found
+            if isinstance(item, SandboxRecord) or item.phase is not Phase.CREATING
+        ]
+
+    def status(self, container_id: SandboxID) -> ContainerStatus:
+        """Its status now; one that is gone counts as exited."""
+        record = self._state.container(container_id)
+        return record.status if record is not None else ContainerStatus.EXITED
 
     def users(self, image_id: ImageID) -> list[ImageUser]:
         """The containers of an image."""

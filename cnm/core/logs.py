@@ -11,7 +11,7 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,11 +64,6 @@ class Logs:
 
     def __init__(self, files: ContainerFiles) -> None:
         self._files = files
-
-    def read(self, container_id: SandboxID, wish: LogWish) -> Iterator[LogEntry]:
-        """What is there now, oldest first."""
-        with contextlib.closing(self.open(container_id)) as reader:
-            yield from reader.begin(wish)
 
     def open(self, container_id: SandboxID) -> LogReader:
         """A reader that can go on after the end; to be closed."""
@@ -143,19 +138,6 @@ class LogReader:
             self.close()
             self._rest = b""
             yield from self._new_lines()
-
-
-def follow(
-    reader: LogReader, wish: LogWish, over: Callable[[], bool], pause: Callable[[], None]
-) -> Iterator[LogEntry]:
-    """What is there and what comes, until ``over``; ``pause`` waits between two looks."""
-    yield from reader.begin(wish)
-    while True:
-        last = over()  # asked before the look: what came until then is read
-        yield from reader.more(wish)
-        if last:
-            return
-        pause()
 
 
 def _parse(line: bytes) -> LogEntry | None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 import uvicorn
 from starlette.types import ASGIApp
 
+from cnm.engine.hijack import HijackableProtocol
+
 _KEEP_ALIVE_S = 75  # clients pool connections; one closed under a request in flight is an error
 _FINISH_S = 5  # what a stopping daemon gives requests that are under way
 
@@ -33,7 +35,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http="httptools",
+                http=HijackableProtocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

@@ -9,12 +9,24 @@ from fastapi import FastAPI
 
 import cnm
 from cnm.core.facade import Core
-from cnm.engine import answers, containers, docs, events, networks, ours, system
+from cnm.engine import (
+    answers,
+    containers,
+    docs,
+    events,
+    exec,
+    images,
+    life,
+    networks,
+    ours,
+    streams,
+    system,
+)
 from cnm.engine.frame import Frame
 from cnm.engine.info import DaemonInfo
 
 _ABOUT = (
-    "The Docker Engine API as far as it concerns networks (with and without a /v1.NN prefix),"
+    "The Docker Engine API of networks, containers and images (with and without a /v1.NN prefix),"
     " and under /cnm/v1 what goes beyond it."
 )
 
@@ -23,7 +35,7 @@ def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.
     """The Engine API over a core.
 
     ``daemon`` tells what the daemon is; it is asked on every ``/info``. Setting
-    ``stopping`` ends the event streams.
+    ``stopping`` ends what streams.
     """
     app = FastAPI(
         title="cnm",
@@ -41,6 +53,10 @@ def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.
     app.include_router(networks.routes(core))
     app.include_router(system.routes(core, daemon))
     app.include_router(containers.routes(core))
+    app.include_router(life.routes(core))
+    app.include_router(streams.routes(core, stopping))
+    app.include_router(exec.routes(core))
+    app.include_router(images.routes(core))
     app.include_router(events.routes(core, stopping))
     app.include_router(ours.routes(core))
     app.include_router(docs.routes(app))

@@ -1,4 +1,4 @@
-"""``/containers``: list and inspect. Their life is the runtime's, which is not built yet."""
+"""``/containers``: list and inspect, of the runtime's containers and of adopted namespaces."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from cnm.containerapi import ContainerRecord, ContainerStatus
 from cnm.core.facade import Core
 from cnm.engine import shape
 from cnm.engine.answers import Json
@@ -38,20 +39,44 @@ def routes(core: Core) -> APIRouter:
         _check(wanted)
         many = _limit(limit)
         every = truth(all) or many is not None or "status" in wanted
-        records = sorted(core.sandboxes.all(), key=lambda record: -record.created_ns)
+        records = sorted(core.containers.everything(), key=lambda record: -record.created_ns)
         records = [record for record in records if _in_time(core, record, wanted)]
-        running = [r for r in records if every or r.status is SandboxStatus.RUNNING]
-        documents = (core.inspector.container_summary(record) for record in running)
+        shown = [record for record in records if every or _runs(record)]
+        documents = (_summary(core, record) for record in shown if _exited(record, wanted))
         found = [document for document in documents if _left(document, wanted)]
         return Json([shape.container(document, version) for document in found[:many]])
 
     @router.get("/containers/{reference}/json")
     def inspect_container(request: Request, reference: str) -> Response:
         """Inspect a container."""
-        document = core.inspector.container(core.sandboxes.find(reference))
+        record = core.containers.find_any(reference)
+        if isinstance(record, ContainerRecord):
+            document = core.documents.container(record)
+        else:
+            document = core.inspector.container(record)
         return Json(shape.container(document, asked_version(request)))
 
     return router
+
+
+def _runs(record: ContainerRecord | SandboxRecord) -> bool:
+    if isinstance(record, ContainerRecord):
+        return record.alive
+    return record.status is SandboxStatus.RUNNING
+
+
+def _summary(core: Core, record: ContainerRecord | SandboxRecord) -> dict[str, Any]:
+    if isinstance(record, ContainerRecord):
+        return core.documents.summary(record)
+    return core.inspector.container_summary(record)
+
+
+def _exited(record: ContainerRecord | SandboxRecord, wanted: Filters) -> bool:
+    """``exited``: only those that ended so."""
+    if "exited" not in wanted:
+        return True
+    ended = isinstance(record, ContainerRecord) and record.status is ContainerStatus.EXITED
+    return ended and wanted.exact("exited", str(getattr(record, "exit_code", "")))
 
 
 def _check(wanted: Filters) -> None:
@@ -76,10 +101,10 @@ def _limit(text: str) -> int | None:
         raise InvalidParameter(f'invalid limit "{text}": must be a number') from None
 
 
-def _in_time(core: Core, record: SandboxRecord, wanted: Filters) -> bool:
+def _in_time(core: Core, record: ContainerRecord | SandboxRecord, wanted: Filters) -> bool:
     """``before`` and ``since`` name containers; the newest so named counts."""
-    since = [core.sandboxes.find(name).created_ns for name in wanted.get("since")]
-    before = [core.sandboxes.find(name).created_ns for name in wanted.get("before")]
+    since = [core.containers.find_any(name).created_ns for name in wanted.get("since")]
+    before = [core.containers.find_any(name).created_ns for name in wanted.get("before")]
     if since and record.created_ns <= max(since):
         return False
     return not before or record.created_ns < max(before)
@@ -88,8 +113,8 @@ def _in_time(core: Core, record: SandboxRecord, wanted: Filters) -> bool:
 def _left(document: Mapping[str, Any], wanted: Filters) -> bool:
     """Whether a summary passes the filters.
 
-    An adopted namespace has no image, volume, health check, port or task of a
-    cluster: filters for those leave none.
+    There are no health checks, tasks of a cluster or published ports: filters for those
+    leave none.
     """
     names = [name for given in document["Names"] for name in (given, given.removeprefix("/"))]
     networks = document["NetworkSettings"]["Networks"]
@@ -100,8 +125,27 @@ def _left(document: Mapping[str, Any], wanted: Filters) -> bool:
         and wanted.labels("label", document["Labels"])
         and wanted.exact("status", document["State"])
         and wanted.exact("network", *networks, *ids)
-        and wanted.exact("ancestor", document["Image"])
+        and wanted.exact("ancestor", *_ancestors(document))
+        and wanted.exact("expose", *_exposed(document))
+        and wanted.exact("volume", *_volumes(document))
         and wanted.exact("health", "none")
         and wanted.boolean("is-task") is not True
-        and not any(key in wanted for key in ("exited", "expose", "publish", "volume"))
+        and "publish" not in wanted
     )
+
+
+def _ancestors(document: Mapping[str, Any]) -> list[str]:
+    name, image_id = str(document["Image"]), str(document["ImageID"])
+    digits = image_id.removeprefix("sha256:")
+    return [name, name.removesuffix(":latest"), f"{name}:latest", image_id, digits, digits[:12]]
+
+
+def _exposed(document: Mapping[str, Any]) -> list[str]:
+    ports = document["Ports"]
+    both = [(str(port["PrivatePort"]), f"{port['PrivatePort']}/{port['Type']}") for port in ports]
+    return [text for pair in both for text in pair]
+
+
+def _volumes(document: Mapping[str, Any]) -> list[str]:
+    mounts = document["Mounts"]
+    return [str(mount[key]) for mount in mounts for key in ("Source", "Destination")]

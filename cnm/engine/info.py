@@ -53,16 +53,17 @@ def version() -> dict[str, Any]:
     }
 
 
-def info(daemon: DaemonInfo, states: Mapping[str, int]) -> dict[str, Any]:
+def info(daemon: DaemonInfo, states: Mapping[str, int], images: int) -> dict[str, Any]:
     """The document of ``GET /info``. ``states``: number of containers by state."""
+    running = states.get("running", 0) + states.get("restarting", 0)
     return {
         "ID": daemon.id,
         **_machine(),
         "Containers": sum(states.values()),
-        "ContainersRunning": states.get("running", 0),
+        "ContainersRunning": running,
         "ContainersPaused": 0,
-        "ContainersStopped": states.get("exited", 0),
-        "Images": 0,
+        "ContainersStopped": sum(states.values()) - running,
+        "Images": images,
         "ServerVersion": cnm.__version__,
         "DockerRootDir": daemon.root,
         "Debug": daemon.debug,
@@ -72,7 +73,7 @@ def info(daemon: DaemonInfo, states: Mapping[str, int]) -> dict[str, Any]:
             "Volume": [],
             "Network": list(daemon.network_drivers),
             "Authorization": None,
-            "Log": [],
+            "Log": ["json-file", "none"],
         },
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "Error": ""},
         "DefaultAddressPools": [
@@ -85,16 +86,15 @@ def info(daemon: DaemonInfo, states: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-# clients read these; there is no image store and no container runtime behind them
+# clients read these
 _ABSENT: Mapping[str, Any] = {
-    "Driver": "",
+    "Driver": "overlay2",
     "DriverStatus": [],
-    "LoggingDriver": "",
-    "CgroupDriver": "none",
-    "CgroupVersion": "2",
-    "Runtimes": {},
-    "DefaultRuntime": "",
-    "SecurityOptions": [],
+    "LoggingDriver": "json-file",
+    "CgroupDriver": "cgroupfs",
+    "Runtimes": {"cnm": {"path": "cnm"}},
+    "DefaultRuntime": "cnm",
+    "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
     "RegistryConfig": None,
     "HttpProxy": "",
     "HttpsProxy": "",
@@ -114,6 +114,7 @@ def _machine() -> dict[str, Any]:
         "NCPU": os.cpu_count() or 1,
         "MemTotal": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "IPv4Forwarding": _forwards(),
+        "CgroupVersion": "2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "1",
     }
 
 

@@ -48,8 +48,8 @@ def routes(core: Core, daemon: Callable[[], DaemonInfo]) -> APIRouter:
     @router.get("/info")
     def show_info() -> Response:
         """What this daemon and its host are."""
-        states = collections.Counter(str(record.status) for record in core.sandboxes.all())
-        return Json(info(daemon(), states))
+        states = collections.Counter(str(record.status) for record in core.containers.everything())
+        return Json(info(daemon(), states, len(core.images.summaries())))
 
     @router.get("/system/df")
     async def disk_use() -> Response:
@@ -67,14 +67,6 @@ def absent() -> APIRouter:
     plugins until one of them does not answer 404. Comes last: it catches whole trees.
     """
     router = APIRouter(include_in_schema=False)
-
-    @router.get("/images/json")
-    async def images() -> Response:
-        return Json([])
-
-    @router.get("/images/{name:path}/json")
-    async def image(name: str) -> Response:
-        raise NotFound(f"No such image: {name}")
 
     @router.get("/volumes")
     async def volumes() -> Response:

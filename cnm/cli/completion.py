@@ -117,6 +117,8 @@ def _commands(group: Group, current: str, top: bool) -> list[Candidate]:
 
 
 def _of_command(command: Command, words: list[str], current: str, host: str) -> list[Candidate]:
+    if _flags_ended(command, words):
+        return _arguments(command, words, host)
     flag = _waiting(command.flags, words)
     if flag:
         return _names(flag.names, host)
@@ -128,6 +130,16 @@ def _of_command(command: Command, words: list[str], current: str, host: str) -> 
     if current.startswith("-"):
         return _flags(command.flags)
     return _arguments(command, words, host)
+
+
+def _flags_ended(command: Command, words: list[str]) -> bool:
+    """Whether what follows belongs to the command that the container runs."""
+    reader = Words(command.flags, command.interspersed)
+    try:
+        reader.read(words)
+    except CommandError:
+        return False
+    return bool(reader.arguments) and not command.interspersed
 
 
 def _waiting(flags: Sequence[Flag], words: list[str]) -> Flag | None:

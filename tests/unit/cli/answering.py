@@ -7,11 +7,11 @@ import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 
 class Request(NamedTuple):
-    """What a command asked: method, target, decoded body (None without one)."""
+    """What a command asked: method, target, decoded body (None without one; chunks as they are)."""
 
     method: str
     target: str
@@ -87,5 +87,13 @@ def _read(connection: socket.socket) -> Request:
         headers: Mapping[str, str] = dict(
             line.decode().strip().lower().split(": ", 1) for line in iter(stream.readline, b"\r\n")
         )
+        if headers.get("transfer-encoding") == "chunked":
+            return Request(method, target, b"".join(iter(lambda: _chunk(stream), b"")))
         body = stream.read(int(headers.get("content-length", "0")))
     return Request(method, target, json.loads(body) if body else None)
+
+
+def _chunk(stream: BinaryIO) -> bytes:
+    content = stream.read(int(stream.readline(), 16))
+    stream.readline()
+    return content

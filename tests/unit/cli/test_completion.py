@@ -15,9 +15,10 @@ from unit.cli.documents import container, network
 
 @pytest.fixture
 def named(server: Answering) -> Answering:
-    """Two networks, a container, two drivers."""
+    """Two networks, a container, two images, two drivers."""
     server.answer("GET", "/networks", [network(), network(Name="another")])
     server.answer("GET", "/containers/json", [container()])
+    server.answer("GET", "/images/json", [{"RepoTags": ["b:2", "a:1"]}, {"RepoTags": []}])
     server.answer("GET", "/info", {"Plugins": {"Network": ["null", "bridge"]}})
     return server
 
@@ -45,6 +46,16 @@ def named(server: Answering) -> Answering:
         ("net create --driver=b", ["--driver=bridge"]),
         ("net ls --filter ''", []),
         ("inspect ''", ["c1", "another", "b"]),
+        ("run --ne", ["--network", "--network-alias"]),
+        ("run --network ''", ["another", "b"]),
+        ("run -it ''", ["a:1", "b:2"]),
+        ("run a:1 ''", []),
+        ("run a:1 --ne", []),
+        ("exec ''", ["c1"]),
+        ("exec c1 -", []),
+        ("stop ''", ["c1"]),
+        ("rename c1 ''", []),
+        ("rmi a:1 ''", ["b:2"]),
         ("completion z", ["zsh"]),
         ("daemon ''", []),
         ("bogus ''", []),

@@ -49,10 +49,12 @@ class World:
         peer = self.make_place()
         self.host.sh(
             f"ip link add {device} type veth peer name eth0 netns {peer.namespace.name};"
+            f"sysctl -qw net.ipv6.conf.{device}.accept_dad=0;"
             f"ip addr add {here[4]}/24 dev {device}; ip addr add {here[6]}/64 dev {device} nodad;"
             f"ip link set {device} up"
         )
         peer.sh(
+            "sysctl -qw net.ipv6.conf.eth0.accept_dad=0;"
             f"ip addr add {there[4]}/24 dev eth0; ip addr add {there[6]}/64 dev eth0 nodad;"
             f"ip link set eth0 up; ip route add default via {here[4]};"
             f"ip route add default via {here[6]}"

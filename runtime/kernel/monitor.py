@@ -33,6 +33,7 @@ _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, chang
 _RECEIVE_BYTES = 1 << 16
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _BUFFER_BYTES = 1 << 20
+_RETRY_S = 1.0  # when the table could not be read, for want of a descriptor or memory
 
 _Key = tuple[IPNetwork | None, int, IPAddress | None, int, int]
 
@@ -43,12 +44,13 @@ class RouteMonitor:
     def __init__(self) -> None:
         self._mutex = threading.Lock()  # one reader of the socket, one writer of the table
         self._table: dict[_Key, HostRoute] = {}
+        self._stale = True  # the table is not what the kernel has
         self._untold: list[HostRoute] = []
         self._watchers: tuple[Callable[[HostRoute], None], ...] = ()
         self._events = _listen()
         self._wake_reading, self._wake_writing = socket.socketpair()
         self._wake_reading.setblocking(False)
-        self._reload()
+        self._catch_up()
         self._untold = []  # what is there at the start is no news
         self._thread = threading.Thread(target=self._run, name="routes", daemon=True)
         self._thread.start()
@@ -80,14 +82,15 @@ class RouteMonitor:
 
     def _run(self) -> None:
         while True:
-            ready, _, _ = select.select([self._events, self._wake_reading], [], [])
+            wait_s = _RETRY_S if self._stale else None
+            ready, _, _ = select.select([self._events, self._wake_reading], [], [], wait_s)
             if self._wake_reading in ready and not self._wake_reading.recv(64):
                 return
             try:
                 with self._mutex:
                     self._catch_up()
                     untold, self._untold = self._untold, []
-            except KernelError as error:  # the next word of the kernel brings the next try
+            except KernelError as error:
                 log.error("routes of the host: %s", error)
                 continue
             for route in untold:
@@ -96,18 +99,25 @@ class RouteMonitor:
 
     def _catch_up(self) -> None:
         """Apply everything that the kernel has said so far."""
-        while True:
-            try:
-                data = self._events.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise KernelError(error.errno or errno.EIO, "routes of the host") from error
-                self._reload()  # some notifications were lost
-                continue
-            for kind, _, _, body in split_messages(memoryview(data)):
-                self._apply(kind, body)
+        while self._receive():
+            pass
+        if self._stale:
+            self._reload()
+
+    def _receive(self) -> bool:
+        """One datagram, if there is any."""
+        try:
+            data = self._events.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise KernelError(error.errno or errno.EIO, "routes of the host") from error
+            self._stale = True  # some notifications were lost
+            return True
+        for kind, _, _, body in split_messages(memoryview(data)):
+            self._apply(kind, body)
+        return True
 
     def _apply(self, kind: int, body: memoryview) -> None:
         if kind in (_NEWLINK, _DELLINK):
@@ -142,12 +152,14 @@ class RouteMonitor:
 
     def _reload(self) -> None:
         """Read the table anew; what was not in it before is news."""
+        with Netlink() as netlink:
+            routes = netlink.routes()
         known, pending = set(self._table.values()), self._untold
         self._table, self._untold = {}, []
-        with Netlink() as netlink:
-            for route in netlink.routes():
-                self._add(route)
+        for route in routes:
+            self._add(route)
         self._untold = pending + [route for route in self._untold if route not in known]
+        self._stale = False
 
 
 def _key(route: Route) -> _Key:

@@ -63,21 +63,18 @@ class Message(NamedTuple):
 
 
 class RouteSocket:
-    """An rtnetlink socket of the namespace of the thread that makes it; thread-safe."""
+    """An rtnetlink socket of the namespace of the thread that makes it; thread-safe.
+
+    :raises KernelError: EMFILE and the like.
+    """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
         self._lock = threading.Lock()
         self._sequence = 0
-        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
-            self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-        self._socket.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _SILENCE_S, 0)
-        )
-        self._socket.bind((0, 0))
+        try:
+            self._socket = _open()
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, "opening rtnetlink") from error
 
     def fileno(self) -> int:
         """The socket's descriptor, for ioctls in its namespace."""
@@ -190,6 +187,18 @@ class RouteSocket:
             except OSError as error:  # ENOBUFS: the kernel had to drop an answer
                 raise KernelError(error.errno or errno.EIO, what) from error
             yield from split_messages(data)
+
+
+def _open() -> socket.socket:
+    opened = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    )
+    for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+        opened.setsockopt(_SOL_NETLINK, option, 1)
+    opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _SILENCE_S, 0))
+    opened.bind((0, 0))
+    return opened
 
 
 def split_messages(data: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
@@ -14,6 +16,8 @@ from cnm.runtime.kernel.monitor import RouteMonitor
 
 pytestmark = pytest.mark.kernel
 
+MANY = [f"11.{high}.{low}.0/24" for high in range(40) for low in range(250)]
+
 
 @pytest.fixture
 def monitor(host_ns: Namespace) -> Iterator[RouteMonitor]:
@@ -25,6 +29,22 @@ def monitor(host_ns: Namespace) -> Iterator[RouteMonitor]:
     made = RouteMonitor()
     yield made
     made.close()
+
+
+def overrun(namespace: Namespace) -> None:
+    """More routes than the monitor's socket holds notifications of."""
+    namespace.sh(";".join(f"route add {network} dev up0" for network in MANY))
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Nothing can be opened in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def destinations(monitor: RouteMonitor) -> set[str]:
@@ -91,12 +111,11 @@ def test_nothing_is_missed_when_the_kernel_drops_messages(
     monitor.watch(slow)
     host_ns.sh("route add 10.41.0.0/16 via 192.0.2.1")
     assert blocked.wait(10)
-    wanted = [f"11.{high}.{low}.0/24" for high in range(40) for low in range(250)]
-    host_ns.sh(";".join(f"route add {network} dev up0" for network in wanted))
+    overrun(host_ns)
     go_on.set()
     poll(lambda: len(told) >= 10_001, "word of all routes", timeout_s=30)
-    assert {str(route.destination) for route in told} == {"10.41.0.0/16", *wanted}
-    assert set(wanted) <= destinations(monitor)
+    assert {str(route.destination) for route in told} == {"10.41.0.0/16", *MANY}
+    assert set(MANY) <= destinations(monitor)
 
 
 @pytest.mark.usefixtures("leaves_nothing")
@@ -106,3 +125,26 @@ def test_the_end(host_ns: Namespace) -> None:
     made.routes()
     made.close()
     made.close()
+
+
+def test_a_table_that_could_not_be_read_anew_is_read_later(
+    host_ns: Namespace, monitor: RouteMonitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[HostRoute] = []
+    blocked, go_on = threading.Event(), threading.Event()
+
+    def slow(route: HostRoute) -> None:
+        told.append(route)
+        blocked.set()
+        go_on.wait(30)
+
+    monitor.watch(slow)
+    host_ns.sh("route add 10.41.0.0/16 via 192.0.2.1")
+    assert blocked.wait(10)
+    overrun(host_ns)
+    with no_more_descriptors():
+        go_on.set()
+        poll(lambda: "Too many open files" in caplog.text, "the failure to be told")
+    host_ns.sh("route add 10.45.0.0/16 via 192.0.2.1")
+    poll(lambda: len(told) >= 10_002, "word of all routes", timeout_s=30)
+    assert {"10.40.0.0/16", "10.45.0.0/16", *MANY} <= destinations(monitor)

@@ -113,7 +113,9 @@ CNM = Group(
         "import": Entry("Make an image of a root file system's tar", "archive", "IMPORT"),
         "load": Entry("Load the images of an archive", "archive", "LOAD"),
         "inspect": Entry(
-            "Display detailed information on containers and networks", "container", "INSPECT"
+            "Display detailed information on containers, networks and images",
+            "objects",
+            "INSPECT",
         ),
         "events": Entry("Print events of the daemon as they happen", "events", "EVENTS"),
         "info": Entry("Display what the daemon knows of itself and the host", "system", "INFO"),

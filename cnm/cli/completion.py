@@ -170,14 +170,14 @@ def _arguments(command: Command, words: list[str], host: str) -> list[Candidate]
 
 
 def _names(kind: str, host: str) -> list[Candidate]:
-    """Names of networks, containers, both (objects), images, drivers or shells."""
+    """Names of networks, containers, images, all of them (objects), drivers or shells."""
     try:
         if kind == "networks":
             return _networks(host)
         if kind == "containers":
             return _containers(host)
         if kind == "objects":
-            return _containers(host) + _networks(host)
+            return _containers(host) + _networks(host) + _images(host)
         if kind == "images":
             return _images(host)
         if kind == "drivers":

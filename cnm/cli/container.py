@@ -1,4 +1,4 @@
-"""``cnm adopt|release|ps|inspect``."""
+"""``cnm adopt|release|ps``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from cnm.cli.client import Client, segment
 from cnm.cli.command import Call, Command, Flag
 from cnm.cli.display import age, labels, local_time, ports, short_id
-from cnm.cli.errors import CommandError, ConnectionFailed, DaemonError
-from cnm.cli.format import FORMAT_HELP, INSPECT_FORMAT_HELP, Listing
+from cnm.cli.errors import CommandError, ConnectionFailed
+from cnm.cli.format import FORMAT_HELP, Listing
 from cnm.cli.network import label_problem
 from cnm.cli.values import Row
 
-_NOT_FOUND = 404
 _COMMAND_WIDTH = 20
+_MOUNT_WIDTH = 15
+_DIGEST = "sha256:"
 # Where `ip netns` keeps names; the second is where older systems had them.
 _NETNS_FOLDERS = ("/run/netns", "/var/run/netns")
-_TYPES = ("container", "network")
 
 CONTAINERS = Listing(
     "*formatter.ContainerContext",
@@ -34,6 +34,8 @@ CONTAINERS = Listing(
         "State": "STATE",
         "Status": "STATUS",
         "Labels": "LABELS",
+        "Mounts": "MOUNTS",
+        "LocalVolumes": "LOCAL VOLUMES",
         "Networks": "NETWORKS",
     },
     ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"),
@@ -117,10 +119,12 @@ def _row(container: Mapping[str, object], whole: bool) -> Row:
     created = container.get("Created")
     seconds = created if isinstance(created, int) else 0
     bindings = container.get("Ports")
+    found = container.get("Mounts")
+    mounts = found if isinstance(found, list) else []
     fields = {
         "ID": short_id(str(container.get("Id") or ""), whole),
         "Names": _names(container.get("Names"), whole),
-        "Image": str(container.get("Image") or "<no image>"),
+        "Image": _image(container, whole),
         "Command": _quoted_command(str(container.get("Command") or ""), whole),
         "CreatedAt": local_time(seconds),
         "RunningFor": age(max(time.time() - seconds, 0)) + " ago",
@@ -128,6 +132,8 @@ def _row(container: Mapping[str, object], whole: bool) -> Row:
         "State": str(container.get("State") or ""),
         "Status": str(container.get("Status") or ""),
         "Labels": labels({key: str(value) for key, value in own_labels.items()}),
+        "Mounts": ",".join(_mount(item, whole) for item in mounts),
+        "LocalVolumes": str(sum(item.get("Driver") == "local" for item in mounts)),
         "Networks": ",".join(sorted(_mapping(settings.get("Networks")))),
     }
     return CONTAINERS.row(fields, {"Label": lambda name: str(own_labels.get(name, ""))})
@@ -143,41 +149,29 @@ def _names(value: object, whole: bool) -> str:
     return ",".join(name for name in names if whole or "/" not in name)
 
 
+def _image(container: Mapping[str, object], whole: bool) -> str:
+    """The image as it was named, or its id, shortened, if that was how."""
+    name = str(container.get("Image") or "")
+    own = str(container.get("ImageID") or "").removeprefix(_DIGEST)
+    if not whole and own and short_id(own) == short_id(name.removeprefix(_DIGEST)):
+        return short_id(own)
+    return name or "<no image>"
+
+
+def _mount(mount: Mapping[str, object], whole: bool) -> str:
+    name = str(mount.get("Name") or mount.get("Source") or "")
+    return name if whole else _cut(name, _MOUNT_WIDTH)
+
+
+def _cut(text: str, width: int) -> str:
+    return text[: width - 1] + "…" if len(text) > width else text
+
+
 def _quoted_command(command: str, whole: bool) -> str:
-    if not whole and len(command) > _COMMAND_WIDTH:
-        command = command[: _COMMAND_WIDTH - 1] + "…"
+    if not whole:
+        command = _cut(command, _COMMAND_WIDTH)
     escaped = command.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def inspect(call: Call) -> int:
-    """Prints whole documents of containers and networks."""
-    from cnm.cli.inspection import Found, inspect
-    from cnm.cli.shape import CONTAINER, NETWORK
-
-    kind = call.string("type")
-    if kind and kind not in _TYPES:
-        known = ", ".join(f'"{name}"' for name in _TYPES)
-        raise CommandError(f'unknown type: "{kind}": must be one of {known}')
-    client = Client(call.host)
-
-    def container(name: str) -> Found:
-        return client.get(f"/containers/{segment(name, 'container')}/json"), CONTAINER
-
-    def network(name: str) -> Found:
-        return client.get(f"/networks/{segment(name, 'network')}"), NETWORK
-
-    def either(name: str) -> Found:
-        for fetch in (container, network):
-            try:
-                return fetch(name)
-            except DaemonError as error:
-                if error.code != _NOT_FOUND:
-                    raise
-        raise CommandError(f"Error: No such object: {name}")
-
-    fetch = {"container": container, "network": network}.get(kind, either)
-    return inspect(call.arguments, fetch, call.string("format"))
 
 
 ADOPT = Command(
@@ -216,20 +210,4 @@ PS = Command(
         Flag("quiet", "bool", "Print ids only", short="q"),
     ),
     examples=("ps", "ps --filter network=localnet --format '{{.Names}} {{.Networks}}'"),
-)
-INSPECT = Command(
-    inspect,
-    "Display detailed information on containers and networks",
-    usage="[OPTIONS] NAME|ID [NAME|ID...]",
-    flags=(
-        Flag("format", "string", INSPECT_FORMAT_HELP, short="f"),
-        Flag("type", "string", "Only objects of this type: container or network"),
-    ),
-    minimum=1,
-    maximum=None,
-    names=("objects",),
-    examples=(
-        "inspect c1",
-        "inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' c1",
-    ),
 )

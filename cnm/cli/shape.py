@@ -123,3 +123,9 @@ CONTAINER = Shape(
     ),
     aliases={"ID": "Id"},
 )
+
+IMAGE = Shape(
+    maps=frozenset({"Config.Labels", "Config.ExposedPorts", "Config.Volumes", "GraphDriver.Data"}),
+    lists=frozenset({"Config.Cmd", "Config.Entrypoint", "Config.Env", "RepoDigests", "RepoTags"}),
+    aliases={"ID": "Id"},
+)

@@ -45,7 +45,7 @@ def named(server: Answering) -> Answering:
         ("net create --driver b", ["bridge"]),
         ("net create --driver=b", ["--driver=bridge"]),
         ("net ls --filter ''", []),
-        ("inspect ''", ["c1", "another", "b"]),
+        ("inspect ''", ["c1", "another", "b", "a:1", "b:2"]),
         ("run --ne", ["--network", "--network-alias"]),
         ("run --network ''", ["another", "b"]),
         ("run -it ''", ["a:1", "b:2"]),

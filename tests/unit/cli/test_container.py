@@ -96,6 +96,18 @@ def test_ps_formats(server: Answering, served: CommandLine) -> None:
     assert server.requests[-1].target.endswith("?limit=1")
 
 
+def test_ps_of_the_runtime(server: Answering, served: CommandLine) -> None:
+    mounts = [{"Source": "/srv/somewhere/deep"}, {"Name": "data", "Driver": "local"}]
+    digest = "ab" * 32
+    item = container(Image=f"sha256:{digest}", ImageID=f"sha256:{digest}", Mounts=mounts)
+    server.answer("GET", "/containers/json", [item])
+    form = "{{.Image}} {{.Mounts}} {{.LocalVolumes}}"
+    assert served(f"ps --format '{form}'").out == "abababababab /srv/somewhere…,data 1\n"
+    assert served(f"ps --no-trunc --format '{form}'").out == (
+        f"sha256:{digest} /srv/somewhere/deep,data 1\n"
+    )
+
+
 @pytest.fixture
 def objects(server: Answering) -> Answering:
     """A container c1, a network b, both named both."""
@@ -119,11 +131,22 @@ def test_inspect_of_a_type(objects: Answering, served: CommandLine) -> None:
     assert served("inspect --type network c1").err == (
         "Error response from daemon: page not found\n"
     )
-    assert served("inspect --type image c1") == (
+    assert served("inspect --type volume c1") == (
         1,
         "",
-        'unknown type: "image": must be one of "container", "network"\n',
+        'unknown type: "volume": must be one of "container", "network", "image"\n',
     )
+
+
+def test_inspect_images_last(objects: Answering, served: CommandLine) -> None:
+    for path in ("a/b%3Ac", "both"):
+        config = {"Labels": {"z": "1", "a": "2"}}
+        document = {"Id": "i", "RepoTags": None, "Config": config}
+        objects.answer("GET", f"/images/{path}/json", document)
+    form = "{{.Id}} {{.ID}} {{.Config.Labels}} {{len .RepoTags}}"
+    assert served(f"inspect -f '{form}' a/b:c").out == "i i map[a:2 z:1] 0\n"
+    assert served("inspect -f '{{.Id}}' --type image both").out == "i\n"
+    assert served("inspect -f '{{.Id}}' both").out == "1\n"
 
 
 def test_inspect_reports_other_errors(server: Answering, served: CommandLine) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -47,7 +46,22 @@ def expected_host(networks: list[Facts]) -> Facts:
         "routes": sorted(
             config["Subnet"] for network in networks for config in network["IPAM"]["Config"]
         ),
-        "named by rules": sorted(bridge_name(network) for network in networks),
+        "sets of rules": expected_sets(networks),
+    }
+
+
+def expected_sets(networks: list[Facts]) -> dict[str, list[str]]:
+    """The elements that stand for networks without special options; other sets are empty."""
+    names = {bridge_name(network): network for network in networks}
+    outside = [(name, network) for name, network in names.items() if not network["Internal"]]
+    return {
+        "bridges": sorted(names),
+        "same_network": sorted(f"{name} . {name}" for name in names),
+        "internal": sorted(name for name, network in names.items() if network["Internal"]),
+        "masqueraded": sorted(
+            [f"ipv4 . {name}" for name, _ in outside]
+            + [f"ipv6 . {name}" for name, network in outside if network["EnableIPv6"]]
+        ),
     }
 
 
@@ -69,7 +83,7 @@ def actual_host(namespace: str) -> Facts:
         "bridges": found,
         "other links": sorted(link["ifname"] for link in rest if link not in on_bridges),
         "routes": sorted(_routes(namespace)),
-        "named by rules": sorted(_bridges_in_rules(namespace)),
+        "sets of rules": _sets(namespace),
     }
 
 
@@ -142,9 +156,20 @@ def _routes(namespace: str) -> Iterator[str]:
                 yield route["dst"]
 
 
-def _bridges_in_rules(namespace: str) -> set[str]:
-    text = run("ip", "netns", "exec", namespace, "nft", "list", "ruleset").stdout
-    return set(re.findall(r"\b(?:br-[0-9a-f]{12}|cnm0)\b", text))
+def _sets(namespace: str) -> dict[str, list[str]]:
+    """Elements by set; empty sets are left out, but for the one that is expected, too."""
+    command = ("ip", "netns", "exec", namespace, "nft", "-j", "list", "ruleset")
+    items = json.loads(run(*command).stdout)["nftables"]
+    found = [item[kind] for item in items for kind in ("set", "map") if kind in item]
+    return {
+        item["name"]: sorted(map(_element, item.get("elem", [])))
+        for item in found
+        if item.get("elem") or item["name"] == "internal"
+    }
+
+
+def _element(item: Any) -> str:
+    return " . ".join(item["concat"]) if isinstance(item, dict) else str(item)
 
 
 def _compare(where: str, told: Facts, found: Facts) -> Iterator[str]:

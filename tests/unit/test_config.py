@@ -125,8 +125,8 @@ def test_flags_and_file_are_joined(load: Loader) -> None:
         (
             {"bridge": "a-name-that-is-too-long"},
             (
-                'bridge: invalid interface name "a-name-that-is-too-long" for bridge: longer than 15'
-                " characters"
+                'bridge: invalid interface name "a-name-that-is-too-long" for bridge:'
+                " longer than 15 characters"
             ),
         ),
         (

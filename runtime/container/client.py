@@ -196,7 +196,7 @@ class RuntimeClient:
     def _open(self) -> socket.socket:
         link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with self._places.short_socket() as path:
+            with self._places.short(self._places.socket) as path:
                 link.connect(path)
         except BaseException:
             link.close()

@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cnm.errors import Conflict, StartFailed
-from cnm.runtime.container import launch
+from cnm.runtime.container import launch, wire
 from cnm.runtime.container.cgroup import ControlGroups
 from cnm.runtime.container.logfile import LogFile
 from cnm.runtime.container.loop import Loop
@@ -43,6 +43,7 @@ class Surroundings:
     places: Places
     groups: ControlGroups
     publish: Callable[[RuntimeEvent], None]
+    keep: Callable[[str, Sequence[int]], None]  # descriptors that must outlive the supervisor
 
 
 class Waiters:
@@ -75,9 +76,15 @@ class Waiters:
             answer(code)
 
 
-def new_streams(loop: Loop, process: ProcessSpec) -> Streams:
+def new_streams(
+    loop: Loop, process: ProcessSpec, changed: Callable[[Sequence[int]], None]
+) -> Streams:
     return Streams(
-        loop, tty=process.tty, open_stdin=process.open_stdin, stdin_once=process.stdin_once
+        loop,
+        changed,
+        tty=process.tty,
+        open_stdin=process.open_stdin,
+        stdin_once=process.stdin_once,
     )
 
 
@@ -88,7 +95,9 @@ class Container:
         self._around = around
         self.plan = plan
         self.saved = saved or Saved(plan.spec.id, boot_id())
-        self.streams = new_streams(around.loop, plan.spec.process)
+        self.streams = new_streams(
+            around.loop, plan.spec.process, lambda ends: around.keep(self.id, ends)
+        )
         self.waiters = Waiters()
         self.process: Process | None = None
         self.execs: dict[str, Exec] = {}
@@ -254,15 +263,17 @@ class Container:
 
     # -- after a supervisor was lost
 
-    def recover(self) -> None:
-        """Compare what is on disk with what runs."""
+    def recover(self, kept: Sequence[int]) -> None:
+        """Compare what is on disk with what runs; ``kept`` are its terminal or input."""
         saved = self.saved
         if not (self.running or saved.starting):
+            wire.close_all(kept)
             return
         alive = saved.pid and saved.boot == boot_id()
         if alive and saved.start_time and start_time(saved.pid) == saved.start_time:
-            self._adopt()
+            self._adopt(kept)
             return
+        wire.close_all(kept)
         self._around.groups.remove(self.id)
         ran = self.running or saved.pid
         self._save(
@@ -275,16 +286,17 @@ class Container:
             finished_ns=time.time_ns(),
         )
 
-    def _adopt(self) -> None:
+    def _adopt(self, kept: Sequence[int]) -> None:
         self.process = self._new_process()
         try:
             self.process.adopt(self.saved.pid)
         except ProcessLookupError:
+            wire.close_all(kept)
             self.process = None
             self._ended(Ended(UNKNOWN_EXIT_CODE, known=False))
             return
         log = self.plan.spec.log
-        self.streams.begin(LogFile(log) if log else None, self.pipes, again=True)
+        self.streams.resume(LogFile(log) if log else None, self.pipes, kept)
         if not self.running:
             self._started()
 
@@ -305,7 +317,8 @@ class Exec:
         self._around = around
         self._container = container
         self.plan = plan
-        self.streams = new_streams(around.loop, plan.spec.process)
+        # Not kept: with nobody to read it, an exec's terminal had better hang up.
+        self.streams = new_streams(around.loop, plan.spec.process, lambda _ends: None)
         self.waiters = Waiters()
         self.exit_code: int | None = None
         spec = plan.spec

@@ -7,6 +7,7 @@ supervisor that dies before that takes both along: their channel breaks. No exec
 Python lies on the way: that alone costs 15 ms.
 
 Messages to the supervisor: ``pid`` (from the entry process), ``terminal`` with a descriptor,
+``waiting`` for go,
 ``error`` with Docker's exit code, ``ready`` before execve. The end of the channel after
 ``ready`` and without an error: the command runs.
 
@@ -305,6 +306,7 @@ def _become_command(
     variables.setdefault("HOME", account.home)
     for descriptor in (0, 1, 2):
         _hand_over(descriptor, account.uid)
+    wire.send(channel, {"waiting": True})
     message, _ = wire.receive(channel)
     if not message.get("go"):
         raise Refused("the supervisor gave up")

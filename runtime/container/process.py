@@ -48,6 +48,7 @@ class Process:
         self._channel: socket.socket | None = None
         self._child = 0
         self._ready = False
+        self._waiting = False
         self._error: tuple[str, int] | None = None
         self._call_off: Callable[[], None] = lambda: None
         self._asked_since = 0.0
@@ -95,6 +96,8 @@ class Process:
             return
         if "pid" in message:
             self._has_pid(message["pid"])
+        if "waiting" in message:
+            self._waiting = True
         if "ready" in message:
             self._ready = True
         if "error" in message and self._error is None:
@@ -102,18 +105,24 @@ class Process:
         if "terminal" in message:
             self._streams.set_terminal(descriptors.pop(0))
         wire.close_all(descriptors)
+        if self._waiting and self.pid:
+            self._waiting = False
+            self._let_go(self._channel)
 
     def _has_pid(self, pid: int) -> None:
         """The entry process ends now; its child becomes ours (we are a subreaper)."""
-        assert self._channel is not None
         self._reap_entry()
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self._tell.has_pid(pid)
+
+    @staticmethod
+    def _let_go(channel: socket.socket) -> None:
+        """Its pid is on disk, its terminal is kept: the command may run."""
         try:
-            wire.send(self._channel, {"go": True})
+            wire.send(channel, {"go": True})
         except OSError:
-            return  # it has failed already: its channel says why
+            return  # it was killed: the channel's end will say so
 
     def _reap_entry(self) -> None:
         if self._child:

@@ -218,22 +218,22 @@ def add_host_nodes(nodes: Iterable[HostNode]) -> None:
 def place_binds(binds: Iterable[Detached]) -> None:
     """Put the host's parts where they belong; a missing destination is made."""
     for bind in binds:
-        _make_destination(bind)
         resolved = os.path.realpath(bind.destination)
         if resolved == "/" or resolved == "/proc" or resolved.startswith("/proc/"):
             raise OSError(1, f'"{bind.destination}" cannot be mounted: it is {resolved}')
+        _make_destination(resolved, directory=bind.directory)
         syscalls.attach_mount(bind.descriptor, resolved)
         os.close(bind.descriptor)
 
 
-def _make_destination(bind: Detached) -> None:
-    if os.path.exists(bind.destination):
+def _make_destination(path: str, *, directory: bool) -> None:
+    if os.path.exists(path):
         return
-    if bind.directory:
-        os.makedirs(bind.destination)
+    if directory:
+        os.makedirs(path)
         return
-    os.makedirs(os.path.dirname(bind.destination), exist_ok=True)
-    os.close(os.open(bind.destination, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def mask(paths: Iterable[str]) -> None:

@@ -88,15 +88,15 @@ class Places:
             return None
 
     @contextlib.contextmanager
-    def short_socket(self) -> Iterator[str]:
-        """The socket's path, by a descriptor where it would not fit an address (108 bytes)."""
-        if len(os.fsencode(self.socket)) < 108:
-            yield self.socket
+    def short(self, path: str) -> Iterator[str]:
+        """A socket's path, by a descriptor where it would not fit an address (108 bytes)."""
+        if len(os.fsencode(path)) < 108:
+            yield path
             return
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         directory = os.open(self.exec_root, flags)
         try:
-            yield f"/proc/self/fd/{directory}/{os.path.basename(self.socket)}"
+            yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
         finally:
             os.close(directory)
 

@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cnm.runtime.container.launch import Pipes
 from cnm.runtime.container.logfile import LogFile
@@ -66,7 +66,16 @@ class Attachment:
 class Streams:
     """The streams of one process, over all its runs."""
 
-    def __init__(self, loop: Loop, *, tty: bool, open_stdin: bool, stdin_once: bool) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        changed: Callable[[Sequence[int]], None],
+        *,
+        tty: bool,
+        open_stdin: bool,
+        stdin_once: bool,
+    ) -> None:
+        self._changed = changed  # told what :meth:`ends` returns, whenever that changes
         self._loop = loop
         self._tty = tty
         self._open_stdin = open_stdin
@@ -83,27 +92,43 @@ class Streams:
     def dropped(self) -> int:
         return self._log.dropped if self._log else 0
 
-    def begin(self, log: LogFile | None, pipes: Pipes, *, again: bool = False) -> None:
-        """Open our ends before a start (``again``: of a process that runs already)."""
-        for source in list(self._sources):
-            self._drop_source(source)
-        if self._log is not None and self._log is not log:
-            self._log.close()
-        self._log = log
-        self._input_ended = False
-        self._pending.clear()
+    def begin(self, log: LogFile | None, pipes: Pipes) -> None:
+        """Make the pipes and open our ends, before a start."""
+        self._reset(log)
         if self._tty:
             return
         for stream, path in ((STDOUT, pipes.stdout), (STDERR, pipes.stderr)):
-            if not again:
-                _make_fifo(path)
-            source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            _enlarge(source)
-            self._add_source(source, stream)
+            _make_fifo(path)
+            self._open_source(stream, path)
         if pipes.stdin:
-            if not again:
-                _make_fifo(pipes.stdin)
+            _make_fifo(pipes.stdin)
             self._set_input(os.open(pipes.stdin, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def resume(self, log: LogFile | None, pipes: Pipes, kept: Sequence[int]) -> None:
+        """Open our ends of a process that runs already; ``kept`` is what :meth:`ends` was."""
+        self._reset(log)
+        if self._tty:
+            for master in kept:
+                self.set_terminal(master)
+            return
+        for stream, path in ((STDOUT, pipes.stdout), (STDERR, pipes.stderr)):
+            self._open_source(stream, path)
+        for descriptor in kept:  # none: its input was ended before
+            self._set_input(descriptor)
+
+    def _reset(self, log: LogFile | None) -> None:
+        for source in list(self._sources):
+            self._drop_source(source)
+        self._close_input()
+        if self._log is not None:
+            self._log.close()
+        self._log = log
+        self._input_ended = False
+
+    def _open_source(self, stream: int, path: str) -> None:
+        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        _enlarge(source)
+        self._add_source(source, stream)
 
     def set_terminal(self, master: int) -> None:
         """The terminal that the process has got; ours to close."""
@@ -113,11 +138,13 @@ class Streams:
             self._set_input(os.dup(master))
         if self._size != (0, 0):
             self.resize(*self._size)
+        self._changed(self.ends())
 
-    def terminal_ends(self) -> list[int]:
-        """What is lost with this process unless somebody keeps it: master, stdin."""
-        kept = list(self._sources) if self._tty else []
-        return kept + ([self._input] if self._input >= 0 and not self._tty else [])
+    def ends(self) -> list[int]:
+        """What is lost with this process unless it is kept: the master, or the input."""
+        if self._tty:
+            return list(self._sources)
+        return [self._input] if self._input >= 0 else []
 
     def resize(self, rows: int, columns: int) -> None:
         """TIOCSWINSZ now, or when there is a terminal."""
@@ -207,11 +234,14 @@ class Streams:
         if self._sources.pop(source, None) is not None:
             self._loop.forget(source)
             os.close(source)
+            if self._tty:
+                self._changed(self.ends())
 
     # -- input
 
     def _set_input(self, descriptor: int) -> None:
         self._input = descriptor
+        self._changed(self.ends())
         for attachment in list(self._attached):
             self._update(attachment)
 
@@ -241,6 +271,7 @@ class Streams:
             self._loop.forget(self._input)
             os.close(self._input)
             self._input = -1
+            self._changed(self.ends())
         self._pending.clear()
 
     # -- those who are attached

@@ -26,6 +26,7 @@ from cnm.errors import CNMError
 from cnm.runtime.container import syscalls, wire
 from cnm.runtime.container.cgroup import leave_service, own_groups
 from cnm.runtime.container.contained import Container, Surroundings
+from cnm.runtime.container.keeper import Keeper
 from cnm.runtime.container.loop import READ, Loop
 from cnm.runtime.container.protect import run_protected
 from cnm.runtime.container.requests import Requests
@@ -93,15 +94,36 @@ class Supervisor:
         self.watchers: list[Connection] = []
         self.containers: dict[str, Container] = {}
         groups = own_groups(parent, places.exec_root)
-        self.around = Surroundings(self.loop, places, groups, self._publish)
+        self.around = Surroundings(self.loop, places, groups, self._publish, self._keep)
+        self._keeper = Keeper(places)
         self.requests = Requests(self)
 
     def recover(self) -> None:
         """Find the containers that an earlier supervisor left."""
+        kept = self._keeper.take()
         for plan, saved in self.around.places.read():
             container = Container(self.around, plan, saved)
             self.containers[container.id] = container
-            container.recover()
+            container.recover(kept.pop(container.id, []))
+        for container_id, descriptors in kept.items():
+            wire.close_all(descriptors)
+            self._keep(container_id, [])
+        self._watch_keeper()
+
+    def _watch_keeper(self) -> None:
+        self.loop.watch(self._keeper.link.fileno(), READ, lambda _events: self._replace_keeper())
+
+    def _replace_keeper(self) -> None:
+        """It says nothing unasked: it has died."""
+        self.loop.forget(self._keeper.link.fileno())
+        self._keeper.link.close()
+        self._keeper = Keeper(self.around.places)
+        for container in self.containers.values():
+            self._keep(container.id, container.streams.ends())
+        self._watch_keeper()
+
+    def _keep(self, container_id: str, descriptors: Sequence[int]) -> None:
+        self._keeper.keep(container_id, descriptors)
 
     def serve(self) -> None:
         """Listen until told to stop."""
@@ -110,7 +132,7 @@ class Supervisor:
         if os.path.lexists(path):
             os.unlink(path)
         os.umask(0o177)
-        with self.around.places.short_socket() as short:
+        with self.around.places.short(path) as short:
             listener.bind(short)
         os.umask(0o022)
         listener.listen(64)
@@ -119,6 +141,7 @@ class Supervisor:
         gc.collect()
         gc.freeze()  # keep the children's pages shared
         self.loop.run()
+        self._keeper.end()
         os.unlink(path)
 
     def _accept(self, listener: socket.socket) -> None:
@@ -141,18 +164,27 @@ def _log(error: Exception) -> None:
     sys.stderr.flush()
 
 
-def _lock(path: str) -> int | None:
-    """The lock that only one supervisor of a directory holds; None: another one does."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+def _lock(places: Places) -> int | None:
+    """The lock that only one supervisor of a directory holds; None: another one serves."""
+    descriptor = os.open(places.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_WITHIN_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return descriptor
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            # Not to wait for its end: one that was told to end shall have no heir.
+            if _is_served(places) or time.monotonic() > deadline:
                 return None
             time.sleep(_LOCK_POLL_S)
+
+
+def _is_served(places: Places) -> bool:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link,
+        places.short(places.socket) as path,
+    ):
+        return link.connect_ex(path) == 0
 
 
 def _detach(places: Places) -> None:
@@ -182,7 +214,7 @@ def main(arguments: Sequence[str]) -> int:
         os._exit(0)  # whoever started us has no child to look after
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    if _lock(places.lock) is None:
+    if _lock(places) is None:
         return 1
     _detach(places)
     leave_service(options.cgroup_parent)

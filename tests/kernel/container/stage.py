@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import secrets
 import shutil
+import socket
 import struct
 import subprocess
 import time
@@ -145,21 +144,29 @@ class Stage:
         return self.runtime.wait(exec_id), data
 
     def supervisor_pid(self) -> int:
-        """The process that listens for this exec root."""
-        wanted = ["--exec-root", self.exec_root]
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                command = Path(f"/proc/{name}/cmdline").read_text().split("\0")
-                is_ours = "cnm.runtime.container.supervisor" in command
-                if is_ours and wanted == command[command.index("--exec-root") :][:2]:
-                    return int(name)
-        return 0
+        """The process that listens for this exec root; 0: none."""
+        return self._listener("supervisor.sock")
+
+    def keeper_pid(self) -> int:
+        """The process that keeps terminals."""
+        return self._listener("keeper.sock")
+
+    def _listener(self, name: str) -> int:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+            try:
+                link.connect(f"{self.exec_root}/{name}")
+            except OSError:
+                return 0
+            credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            return int(struct.unpack("iii", credentials)[0])
 
     def close(self) -> None:
         """Take everything down, then look for what is left."""
         for container_id in self.ids:
             self.runtime.destroy(container_id)
+        ours = [pid for pid in (self.supervisor_pid(), self.keeper_pid()) if pid]
         self.runtime.shutdown()
+        until("its own processes are gone", lambda: not any(map(start_time, ours)))
         assert self.left() == []
 
     def left(self) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 from kernel.container.stage import Stage, frames, joined, until
@@ -29,6 +30,12 @@ def read_until(stream: socket.socket, wanted: bytes) -> bytes:
         assert piece, data
         data += piece
     return data
+
+
+def names(stage: Stage, spec: ContainerSpec) -> list[str]:
+    """The commands that run in a container."""
+    found = [Path(f"/proc/{pid}/comm") for pid in stage.runtime.processes(spec.id)]
+    return [path.read_text().strip() for path in found if path.exists()]
 
 
 def send_all(stream: socket.socket, data: bytes) -> None:
@@ -120,6 +127,7 @@ def test_a_shell_in_a_terminal(stage: Stage) -> None:
     with attach(stage, spec) as stream:
         stream.sendall(b"echo $((6*7)); sleep 1d\n")
         read_until(stream, b"42\r\n")
+        until("it sleeps", lambda: "sleep" in names(stage, spec))
         stream.sendall(b"\x03")  # job control: the shell stays, what it ran does not
         stream.sendall(b"exit 8\n")
         rest(stream)

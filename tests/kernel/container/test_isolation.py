@@ -1,0 +1,259 @@
+"""From inside: no way to the host, and exactly Docker's rights."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kernel.container.stage import Stage, new_id, until
+
+from cnm.errors import StartFailed
+from cnm.runtimeapi import Bind, ResourceLimit, Security
+
+pytestmark = pytest.mark.kernel
+
+STATUS = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status"
+
+
+@pytest.fixture
+def netns() -> Iterator[str]:
+    """A network namespace, as the core makes one for a container."""
+    name = f"cnmct{new_id()[:8]}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    yield f"/run/netns/{name}"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def status(text: str) -> dict[str, str]:
+    return dict(line.split(":\t") for line in text.splitlines())
+
+
+def test_the_capabilities_are_dockers_fourteen(stage: Stage) -> None:
+    found = status(stage.shell(STATUS))
+    assert found["CapPrm"] == found["CapEff"] == found["CapBnd"] == "00000000a80425fb"
+    assert found["CapInh"] == found["CapAmb"] == "0000000000000000"
+    assert (found["NoNewPrivs"], found["Seccomp"]) == ("0", "2")
+
+
+@pytest.mark.parametrize(
+    ("security", "bounding"),
+    [
+        (Security(cap_drop=("ALL",)), 0),
+        (Security(cap_drop=("ALL",), cap_add=("NET_RAW",)), 1 << 13),
+        (Security(cap_add=("cap_net_admin",)), 0xA80425FB | 1 << 12),
+        (Security(cap_drop=("MKNOD",)), 0xA80425FB & ~(1 << 27)),
+    ],
+)
+def test_capabilities_added_and_dropped(stage: Stage, security: Security, bounding: int) -> None:
+    assert int(status(stage.shell(STATUS, security=security))["CapBnd"], 16) == bounding
+
+
+def test_a_user_has_none_of_them(stage: Stage) -> None:
+    found = status(stage.shell(STATUS, user="1000"))
+    assert found["CapPrm"] == found["CapEff"] == "0000000000000000"
+    assert found["CapBnd"] == "00000000a80425fb"
+
+
+def test_no_new_privileges_and_no_filter(stage: Stage) -> None:
+    security = Security(no_new_privileges=True, seccomp="unconfined")
+    found = status(stage.shell(STATUS, security=security))
+    assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "0")
+    found = status(stage.shell(STATUS, security=Security(no_new_privileges=True), user="web"))
+    assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo 1 > /proc/sys/net/ipv4/ip_forward",
+        "echo h > /proc/sysrq-trigger",
+        "mount -t tmpfs none /tmp",
+        "mount -o remount,rw /proc/sys",
+        "umount /proc/keys",
+        "mkdir /sys/fs/cgroup/memory/mine",
+        "unshare -m true",
+        "unshare -U true",
+        "mknod /tmp/disk b 254 0 && cat /tmp/disk",
+        "mknod /tmp/mem c 1 1 && cat /tmp/mem",
+        "hostname other",
+        "! date -s 2001-01-01 2>&1 | grep -q 'not permitted'",
+        "ls /proc/1/root/run/netns",
+        "chroot /proc/1/root/../.. test -e /usr/bin/dockerd",
+    ],
+)
+def test_what_root_inside_cannot_do(stage: Stage, forbidden: str) -> None:
+    code, output = stage.run("/bin/sh", "-c", f"({forbidden}) 2>&1")
+    assert code != 0, output
+
+
+@pytest.mark.parametrize("path", ["/proc/kcore", "/proc/keys", "/proc/timer_list"])
+def test_what_tells_of_the_host_is_masked(stage: Stage, path: str) -> None:
+    if os.path.exists(path):
+        assert stage.shell(f"cat {path}") == ""
+
+
+def test_only_its_own_mounts_and_processes_are_there(stage: Stage) -> None:
+    mounts = stage.shell("cat /proc/self/mountinfo")
+    sources = {line.split(" - ")[1].split(" ")[0] for line in mounts.splitlines()}
+    allowed = {"overlay", "proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup", "cgroup2"}
+    assert sources <= allowed
+    assert str(stage.folder) not in mounts
+    assert stage.shell("ls -d /proc/[0-9]* | wc -l").strip() <= "4"
+    assert stage.shell("cat /proc/self/cgroup | grep -v blkio").count("/..") == 0
+
+
+def test_a_link_in_the_image_leads_nowhere_outside(stage: Stage, tmp_path: Path) -> None:
+    """Paths of the image are followed inside of it, whatever they say."""
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (layer / "data").symlink_to(f"../../../../../..{victim}")
+    lower = (str(layer), str(stage.root))
+    stage.run("true", lower=lower, binds=(Bind(str(tmp_path), "/data/here"),))
+    assert list(victim.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+def test_a_link_in_place_of_a_mount_point_is_refused(
+    stage: Stage, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).symlink_to("/etc")
+    spec = stage.spec("true", lower=(str(tmp_path), str(stage.root)))
+    stage.runtime.create(spec)
+    with pytest.raises(StartFailed, match="must be mounted on ordinary directory"):
+        stage.runtime.start(spec.id)
+
+
+def test_nothing_is_bound_over_proc(stage: Stage, tmp_path: Path) -> None:
+    spec = stage.spec("true", binds=(Bind(str(tmp_path), "/proc/sys"),))
+    stage.runtime.create(spec)
+    with pytest.raises(StartFailed, match="cannot be mounted"):
+        stage.runtime.start(spec.id)
+
+
+def test_the_interpreter_cannot_be_written_by_being_run(stage: Stage, tmp_path: Path) -> None:
+    """CVE-2019-5736: the command is ``/proc/self/exe``, that is, us."""
+    spec = stage.start("sleep", "1d")
+    exe = f"/proc/{stage.supervisor_pid()}/exe"
+    assert os.path.samefile(exe, sys.executable)
+    assert os.statvfs(exe).f_flag & os.ST_RDONLY
+    assert stage.runtime.status(spec.id).pid
+
+
+def test_binds(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("from outside")
+    made = tmp_path / "made"
+    binds = (
+        Bind(str(tmp_path / "file"), "/etc/resolv.conf", read_only=True),
+        Bind(str(made), "/data/deep", make_source=True),
+    )
+    script = "cat /etc/resolv.conf; echo x > /data/deep/y; ! (: > /etc/resolv.conf) 2>/dev/null"
+    assert stage.shell(script, binds=binds) == "from outside"
+    assert (made / "y").read_text() == "x\n"
+
+
+def test_hidden_paths(stage: Stage, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    output = stage.shell(f"ls -A {tmp_path} | wc -l", lower=("/",), hidden_paths=(str(tmp_path),))
+    assert output.strip() == "0"
+
+
+def test_a_read_only_root(stage: Stage) -> None:
+    script = "! touch /x 2>/dev/null; echo > /dev/shm/y; touch /data/z"
+    data = Bind(str(stage.folder), "/data")
+    assert stage.shell(script, read_only=True, binds=(data,)) == ""
+
+
+def test_devices(stage: Stage) -> None:
+    output = stage.shell(
+        "for d in null zero full random urandom tty; do stat -c '%n %a %t %T' /dev/$d; done;"
+        "stat -c %a /dev/shm; df -k /dev/shm | tail -1; head -c 4 /dev/zero | wc -c",
+        shm_size_bytes=1 << 20,
+    )
+    assert "/dev/null 666 1 3\n" in output
+    assert "/dev/tty 666 5 0\n1777\n" in output
+    assert " 1024 " in output
+    assert output.endswith("4\n")
+
+
+def test_privileged(stage: Stage) -> None:
+    script = f"{STATUS}; mount -t tmpfs none /tmp; ls /dev; echo 1 > /proc/sys/vm/stat_interval"
+    output = stage.shell(script, security=Security(privileged=True))
+    with open("/proc/self/status", encoding="ascii") as file:
+        ours = status("".join(line for line in file if line.startswith("CapPrm")))["CapPrm"]
+    assert f"CapEff:\t{ours}" in output
+    assert "Seccomp:\t0" in output
+    disks = [name for name in os.listdir("/dev") if stat.S_ISBLK(os.stat(f"/dev/{name}").st_mode)]
+    assert all(name in output for name in disks)
+
+
+def test_names_and_environment(stage: Stage) -> None:
+    output = stage.shell(
+        "hostname; dnsdomainname 2>/dev/null || true; pwd; env | sort",
+        hostname="box",
+        domainname="example.org",
+        working_directory="/made/here",
+        environment=("A=1", "A=2", "B=x y", "PATH=/bin"),
+    )
+    assert output.splitlines()[0] == "box"
+    assert "/made/here\nA=2\nB=x y\nHOME=/root\nHOSTNAME=box\nPATH=/bin\nPWD=/made/here" in output
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "identity", "home"),
+    [
+        ("", (), "uid=0(root) gid=0(root)", "/root"),
+        ("web", (), "uid=1000(web) gid=1001(www) groups=1002(extra)", "/home/web"),
+        ("1000", (), "uid=1000(web) gid=1001(www) groups=1002(extra)", "/home/web"),
+        ("web:extra", (), "uid=1000(web) gid=1002(extra)", "/home/web"),
+        ("4321", (), "uid=4321 gid=0(root)", "/"),
+        ("4321:77", ("extra",), "uid=4321 gid=77 groups=1002(extra)", "/"),
+    ],
+)
+def test_users(stage: Stage, user: str, groups: tuple[str, ...], identity: str, home: str) -> None:
+    output = stage.shell("id; echo $HOME", user=user, groups=groups).splitlines()
+    assert output[0].startswith(identity)
+    assert output[1] == home
+
+
+def test_resource_limits(stage: Stage) -> None:
+    limits = (ResourceLimit("nofile", 123, 456),)
+    assert stage.shell("ulimit -n; ulimit -Hn", resource_limits=limits).split() == ["123", "456"]
+
+
+def test_a_network_namespace_and_its_sysctls(stage: Stage, netns: str) -> None:
+    before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    output = stage.shell(
+        "readlink /proc/self/ns/net; cd /proc/sys; cat net/ipv4/ip_unprivileged_port_start"
+        " net/ipv4/ping_group_range net/ipv4/ip_forward kernel/shmmni; ls /sys/class/net",
+        network_namespace=netns,
+        sysctls={"net.ipv4.ip_forward": "1", "kernel.shmmni": "111"},
+    ).split()
+    inode = os.stat(netns).st_ino
+    assert output[:6] == [f"net:[{inode}]", "0", "0", "2147483647", "1", "111"]
+    assert "lo" in output[6:]
+    assert "eth0" not in output[6:]
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == before
+    assert Path("/proc/sys/kernel/shmmni").read_text() != "111\n"
+
+
+def test_a_user_may_take_low_ports_in_its_own_network(stage: Stage, netns: str) -> None:
+    spec = stage.start(
+        "sh", "-c", "nc -l -p 80", user="web", network_namespace=netns,
+    )  # fmt: skip
+    listening = ["ip", "netns", "exec", os.path.basename(netns), "ss", "-Hltn"]
+
+    def listens() -> bool:
+        found = subprocess.run(listening, check=True, capture_output=True, text=True)
+        return ":80 " in found.stdout
+
+    until("it listens", listens)
+    stage.runtime.destroy(spec.id)

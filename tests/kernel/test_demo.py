@@ -1,0 +1,20 @@
+"""The demo holds, step by step, and leaves nothing behind (it looks for that itself)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMO = Path(__file__).parents[2] / "scripts" / "demo.py"
+
+
+@pytest.mark.kernel
+@pytest.mark.timeout(180)
+def test_demo() -> None:
+    done = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert "Every step held" in done.stdout
+    assert "\033" not in done.stdout  # colours are for terminals

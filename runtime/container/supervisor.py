@@ -5,12 +5,14 @@ socket. It holds what a container needs a living parent for: the exit code, the 
 the reading end of its output. Everything that can be decided elsewhere is (``client``).
 
 Run as ``python -m cnm.runtime.container.supervisor --exec-root DIR``. Single-threaded: it
-forks. Ends by itself only when told to and nothing runs.
+forks. Ends when it is told to and nothing runs, and by itself when there is no container
+and nobody has been connected for a while: a daemon that is gone leaves no process behind.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import gc
 import os
@@ -36,6 +38,7 @@ from cnm.runtimeapi import RuntimeEvent
 _LOCK_WITHIN_S = 5.0  # children that had not yet exec'd when the last supervisor was killed
 _LOCK_POLL_S = 0.01
 _LOG_KEPT = 1 << 20
+_IDLE_S = 2.0  # without container and client, before it ends
 
 
 class Connection:
@@ -45,6 +48,7 @@ class Connection:
         self._supervisor = supervisor
         self.link = link
         self.closed = False
+        supervisor.connections += 1
         self.at_close: list[Callable[[], None]] = []
 
     def ready(self, _events: int) -> None:
@@ -82,6 +86,7 @@ class Connection:
         self.closed = True
         self._supervisor.loop.forget(self.link.fileno())
         self.link.close()
+        self._supervisor.left()
         for call in self.at_close:
             call()
 
@@ -92,6 +97,8 @@ class Supervisor:
     def __init__(self, places: Places, parent: str) -> None:
         self.loop = Loop(_log)
         self.watchers: list[Connection] = []
+        self.connections = 0
+        self._idle_check = False
         self.containers: dict[str, Container] = {}
         groups = own_groups(parent, places.exec_root)
         self.around = Surroundings(self.loop, places, groups, self._publish, self._keep)
@@ -125,24 +132,53 @@ class Supervisor:
     def _keep(self, container_id: str, descriptors: Sequence[int]) -> None:
         self._keeper.keep(container_id, descriptors)
 
+    def left(self) -> None:
+        """A client has gone."""
+        self.connections -= 1
+        if not self.connections and not self._idle_check:
+            self._idle_check = True
+            self.loop.after(_IDLE_S, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        """The socket's name goes first: who comes now starts another, who has come is served."""
+        self._idle_check = False
+        if self.connections or self.containers:
+            return
+        os.unlink(self.around.places.socket)
+        with contextlib.suppress(BlockingIOError):
+            self._accept(self._listener)
+            self._forget_listener()
+            self._listen()
+            return
+        self.loop.stop()
+
     def serve(self) -> None:
-        """Listen until told to stop."""
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """Listen until told to stop, or idle."""
+        self._listen()
+        gc.collect()
+        gc.freeze()  # keep the children's pages shared
+        self.loop.run()
+        self._keeper.end()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.around.places.socket)
+
+    def _listen(self) -> None:
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = self.around.places.socket
         if os.path.lexists(path):
             os.unlink(path)
         os.umask(0o177)
         with self.around.places.short(path) as short:
-            listener.bind(short)
+            self._listener.bind(short)
         os.umask(0o022)
-        listener.listen(64)
-        listener.setblocking(False)
+        self._listener.listen(64)
+        self._listener.setblocking(False)
+        listener = self._listener
         self.loop.watch(listener.fileno(), READ, lambda _events: self._accept(listener))
-        gc.collect()
-        gc.freeze()  # keep the children's pages shared
-        self.loop.run()
-        self._keeper.end()
-        os.unlink(path)
+
+    def _forget_listener(self) -> None:
+        self.loop.forget(self._listener.fileno())
+        self._listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
         link, _ = listener.accept()

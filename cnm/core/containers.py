@@ -302,10 +302,10 @@ class Containers:
         cancel = self._waits.add(record.id, ended, removal=removal)
         now = self._state.container(record.id)
         if now is None:
-            ended(record.exit_code, record.error)
+            ended(record.exit_code)
         elif condition is WaitCondition.NOT_RUNNING and not now.alive:
             cancel()
-            ended(now.exit_code, now.error)
+            ended(now.exit_code)
         return cancel
 
     def attach(

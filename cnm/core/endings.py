@@ -243,7 +243,7 @@ class Endings:
                 raise NotFound(f"No such container: {container_id}")
             self.discard(record)
         self.tell("destroy", record)
-        self._waits.removed(record.id, record.exit_code, record.error)
+        self._waits.removed(record.id, record.exit_code)
 
     def discard(self, record: ContainerRecord) -> None:
         """Take away all of a container, whatever state it is in. Idempotent.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from cnm.types import SandboxID
 
-Ended = Callable[[int, str], None]  # exit code, error: both of the run that ended
+Ended = Callable[[int], None]  # given the exit code of the run that ended
 
 
 class Waits:
@@ -37,15 +37,15 @@ class Waits:
 
         return cancel
 
-    def exited(self, container_id: SandboxID, exit_code: int, error: str = "") -> None:
+    def exited(self, container_id: SandboxID, exit_code: int) -> None:
         """A run has ended."""
-        self._call(container_id, exit_code, error, removed=False)
+        self._call(container_id, exit_code, removed=False)
 
-    def removed(self, container_id: SandboxID, exit_code: int, error: str = "") -> None:
+    def removed(self, container_id: SandboxID, exit_code: int) -> None:
         """The container is gone; whoever waited for an exit that never came is told, too."""
-        self._call(container_id, exit_code, error, removed=True)
+        self._call(container_id, exit_code, removed=True)
 
-    def _call(self, container_id: SandboxID, exit_code: int, error: str, *, removed: bool) -> None:
+    def _call(self, container_id: SandboxID, exit_code: int, *, removed: bool) -> None:
         with self._mutex:
             waiting = self._waiting.pop(container_id, {})
             staying = {} if removed else {key: item for key, item in waiting.items() if item[0]}
@@ -53,4 +53,4 @@ class Waits:
                 self._waiting[container_id] = staying
         for number, (_, ended) in waiting.items():
             if number not in staying:
-                ended(exit_code, error)
+                ended(exit_code)

@@ -35,7 +35,7 @@ def routes(core: Core) -> APIRouter:
         """Make an image of a root file system's tar (``fromSrc=-``). Nothing is pulled."""
         query = request.query_params
         if "fromSrc" not in query:
-            name = query.get("fromImage", "")
+            name = query.get("fromImage", "").removeprefix("docker.io/").removeprefix("library/")
             raise NotFound(missing_image(_named(name, query.get("tag", ""))))
         if query["fromSrc"] != "-":
             raise NotSupported("importing from a URL is not supported yet: give a file")

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cnm.core.logs import LogEntry, LogReader, LogWish
+from cnm.core.waits import Ended
 from cnm.engine.answers import encode
 from cnm.errors import InvalidParameter
 
@@ -22,8 +23,6 @@ _BATCH = 256  # log entries read at once in a thread
 _LOOK_AGAIN_S = 0.05
 _STOP_CHECK_S = 0.5  # how soon an open answer notices that the daemon stops
 _START_WAIT = {"type": "http.response.body", "body": b"", "more_body": True}
-
-Ended = Callable[[int, str], None]
 
 
 class WaitAnswer(Response):
@@ -39,16 +38,16 @@ class WaitAnswer(Response):
         del self.headers["content-length"]
         self._stopping = stopping
         self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[tuple[int, str]] = self._loop.create_future()
+        self._done: asyncio.Future[int] = self._loop.create_future()
         self._cancel = wait(self._ended)  # raises what is to be answered as an error
 
-    def _ended(self, exit_code: int, error: str) -> None:
+    def _ended(self, exit_code: int) -> None:
         """From any thread, perhaps twice."""
-        self._loop.call_soon_threadsafe(self._settle, exit_code, error)
+        self._loop.call_soon_threadsafe(self._settle, exit_code)
 
-    def _settle(self, exit_code: int, error: str) -> None:
+    def _settle(self, exit_code: int) -> None:
         if not self._done.done():
-            self._done.set_result((exit_code, error))
+            self._done.set_result(exit_code)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_disconnected(receive))
@@ -61,10 +60,8 @@ class WaitAnswer(Response):
                     waiting, timeout=_STOP_CHECK_S, return_when=asyncio.FIRST_COMPLETED
                 )
             if self._done.done():
-                code, error = self._done.result()
-                document: dict[str, object] = {"StatusCode": code}
-                if error:
-                    document["Error"] = {"Message": error}
+                # no Error beside it: the client takes one for a failure of the wait itself
+                document = {"StatusCode": self._done.result()}
                 await send({"type": "http.response.body", "body": encode(document)})
         finally:
             self._cancel()

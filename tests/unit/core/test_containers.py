@@ -107,7 +107,7 @@ def test_the_image_and_the_wish_together(machine: Any) -> None:
 def test_an_end_of_its_own_is_noticed(machine: Any) -> None:
     record = run(machine)
     heard: list[int] = []
-    machine.core.containers.wait("k1", WaitCondition.NEXT_EXIT, lambda code, _: heard.append(code))
+    machine.core.containers.wait("k1", WaitCondition.NEXT_EXIT, heard.append)
     machine.runtime.exit(record.id, 3)
     poll(lambda: heard, "the exit was told")
     assert heard == [3]
@@ -119,8 +119,8 @@ def test_wait_conditions(machine: Any) -> None:
     create(machine)
     heard: list[str] = []
 
-    def listen(name: str) -> Callable[[int, str], None]:
-        return lambda code, _: heard.append(f"{name} {code}")
+    def listen(name: str) -> Callable[[int], None]:
+        return lambda code: heard.append(f"{name} {code}")
 
     wait = machine.core.containers.wait
     wait("k1", WaitCondition.NOT_RUNNING, listen("not-running"))
@@ -261,7 +261,7 @@ def test_a_command_that_does_not_exist(machine: Any) -> None:
     assert machine.core.containers.find("k1").exit_code == 127
     create(machine, "k2", auto_remove=True)
     heard: list[int] = []
-    machine.core.containers.wait("k2", WaitCondition.REMOVED, lambda code, _: heard.append(code))
+    machine.core.containers.wait("k2", WaitCondition.REMOVED, heard.append)
     with pytest.raises(StartFailed):
         machine.core.containers.start("k2")
     assert heard == [127]
@@ -281,7 +281,7 @@ def test_rm_refuses_running_ones_unless_forced(machine: Any) -> None:
 def test_auto_remove(machine: Any) -> None:
     record = run(machine, auto_remove=True)
     heard: list[int] = []
-    machine.core.containers.wait("k1", WaitCondition.REMOVED, lambda code, _: heard.append(code))
+    machine.core.containers.wait("k1", WaitCondition.REMOVED, heard.append)
     machine.core.containers.restart("k1")
     assert status(machine) is ContainerStatus.RUNNING
     machine.runtime.exit(record.id, 4)

@@ -80,10 +80,14 @@ class Containers:
             if isinstance(item, SandboxRecord) or item.phase is not Phase.CREATING
         ]
 
-    def status(self, container_id: SandboxID) -> ContainerStatus:
-        """Its status now; one that is gone counts as exited."""
+    def alive(self, container_id: SandboxID) -> bool:
+        """Whether it runs, or will run again by itself; one that is gone does not."""
         record = self._state.container(container_id)
-        return record.status if record is not None else ContainerStatus.EXITED
+        return record is not None and record.alive
+
+    def log_path(self, record: ContainerRecord) -> str:
+        """Where the runtime writes its log."""
+        return str(self._runs.files.log(record.id))
 
     def users(self, image_id: ImageID) -> list[ImageUser]:
         """The containers of an image."""

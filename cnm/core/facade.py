@@ -19,7 +19,6 @@ from cnm.core.execs import ExecProcesses
 from cnm.core.images import ImageStock
 from cnm.core.inspect import Inspector
 from cnm.core.locks import Locks
-from cnm.core.logs import Logs
 from cnm.core.reconcile import Reconciler
 from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
@@ -60,7 +59,6 @@ class Core:
     images: ImageStock
     recovery: Recovery
     documents: ContainerDocuments
-    logs: Logs
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -133,5 +131,4 @@ def build(
         ImageStock(machinery.images, locks, events, containers.users),
         recovery,
         ContainerDocuments(state, inspector, files, runs.etc, execs),
-        Logs(files),
     )

@@ -56,7 +56,7 @@ class Runs:
         self._sandboxes = sandboxes
         self._machinery = machinery
         self._runtime = machinery.runtime
-        self._files = files
+        self.files = files
         self._registered: dict[str, ContainerSpec] = {}
         self.etc = Etc(state, files, machinery.settings)
 
@@ -91,18 +91,18 @@ class Runs:
         owner = self.etc.files_of(record)
         limits = wish.log
         log_options = LogOptions(
-            str(self._files.log(record.id)), limits.max_size_bytes, limits.max_files
+            str(self.files.log(record.id)), limits.max_size_bytes, limits.max_files
         )
         return ContainerSpec(
             ProcessID(record.id),
             merging.process(wish.command, self.etc.link_variables(record)),
-            self._files.root(record.id, lower, read_only=wish.read_only),
+            self.files.root(record.id, lower, read_only=wish.read_only),
             hostname=self.etc.hostname(record),
             domainname=wish.domainname,
             network_namespace=self._namespace(record),
             own_network=record.own_stack,
             binds=(
-                *(item for item in self._files.binds(owner) if item.destination not in taken),
+                *(item for item in self.files.binds(owner) if item.destination not in taken),
                 *wish.binds,
             ),
             hidden_paths=self._machinery.settings.hidden_paths if wish.image == HOST_IMAGE else (),
@@ -142,7 +142,7 @@ class Runs:
             if record.own_stack and stack is not None:
                 stack = self._sandboxes.bring_up(stack)
                 undo.push(self._sandboxes.take_down, stack)
-            self._files.make(record.id)
+            self.files.make(record.id)
             self.etc.prepare(record)
             self.register(record)
             status = self._start(record)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
+import logging
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cnm.core.logs import LogEntry, LogReader, LogWish
 from cnm.core.waits import Ended
 from cnm.engine.answers import encode
 from cnm.errors import InvalidParameter
+from cnm.runtime.container.logs import LogEntry
 
-_BATCH = 256  # log entries read at once in a thread
-_LOOK_AGAIN_S = 0.05
+log = logging.getLogger(__name__)
+
+_NUMBERS = {"stdout": 1, "stderr": 2}
+_PIECE = 64 * 1024  # bytes of log sent in one go
+_AHEAD = 4  # such pieces that may wait for a slow client
 _STOP_CHECK_S = 0.5  # how soon an open answer notices that the daemon stops
-_START_WAIT = {"type": "http.response.body", "body": b"", "more_body": True}
+_START_BODY = {"type": "http.response.body", "body": b"", "more_body": True}
 
 
 class WaitAnswer(Response):
@@ -53,7 +57,7 @@ class WaitAnswer(Response):
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await send(_START_WAIT)
+            await send(_START_BODY)
             waiting: set[asyncio.Future[Any]] = {gone, self._done}
             while not (gone.done() or self._done.done() or self._stopping.is_set()):
                 await asyncio.wait(
@@ -78,54 +82,91 @@ def frame(stream: int, data: bytes) -> bytes:
     return struct.pack(">BxxxL", stream, len(data)) + data
 
 
-def log_piece(entry: LogEntry, *, framed: bool, timestamps: bool) -> bytes:
-    """One entry as the API sends it."""
-    data = f"{entry.time} ".encode() + entry.data if timestamps else entry.data
-    return frame(entry.stream, data) if framed else data
+@dataclass(frozen=True, slots=True)
+class LogShape:
+    """Which streams of a log are sent, and how."""
+
+    stdout: bool
+    stderr: bool
+    framed: bool
+    timestamps: bool = False
+
+    def piece(self, entry: LogEntry) -> bytes:
+        """An entry as the API sends it; empty if it is not wanted."""
+        if not (self.stderr if entry.stream == "stderr" else self.stdout):
+            return b""
+        data = f"{entry.stamp} ".encode() + entry.data if self.timestamps else entry.data
+        return frame(_NUMBERS[entry.stream], data) if self.framed else data
 
 
-class LogAnswer(StreamingResponse):
-    """A log; with ``running`` it goes on until the container does not run any more."""
+class LogAnswer(Response):
+    """Sends a log as ``entries`` yields it, in a thread of its own.
+
+    ``entries`` is given what it shall ask now and then whether to end. The thread waits for
+    the client, so that a slow one costs no memory.
+    """
 
     def __init__(
         self,
-        reader: LogReader,
-        wish: LogWish,
+        entries: Callable[[Callable[[], bool]], Iterator[LogEntry]],
+        shape: LogShape,
         media_type: str,
-        *,
-        framed: bool,
-        timestamps: bool,
-        running: Callable[[], bool] | None,
         stopping: threading.Event,
     ) -> None:
-        self._reader = reader
-        self._wish = wish
-        self._framed = framed
-        self._timestamps = timestamps
-        self._running = running
+        super().__init__(media_type=media_type)
+        del self.headers["content-length"]
+        self._entries = entries
+        self._shape = shape
         self._stopping = stopping
-        super().__init__(self._pieces(), media_type=media_type)
+        self._gone = threading.Event()
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send(_START_BODY)
+        pieces: asyncio.Queue[bytes | None] = asyncio.Queue(_AHEAD)
+        loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=self._pump, args=(loop, pieces), name="log", daemon=True)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        gone.add_done_callback(lambda _: self._gone.set())
         try:
-            yield b""  # the head, at once
-            async for piece in self._batches(self._reader.begin(self._wish)):
-                yield piece
-            while self._running is not None and not self._stopping.is_set():
-                going_on = self._running()  # asked first: what came until then is read
-                async for piece in self._batches(self._reader.more(self._wish)):
-                    yield piece
-                if not going_on:
-                    return
-                await asyncio.sleep(_LOOK_AGAIN_S)
+            thread.start()
+            while (piece := await pieces.get()) is not None:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         finally:
-            self._reader.close()
+            self._gone.set()
+            gone.cancel()
+            while not pieces.empty():  # the thread may wait for room
+                pieces.get_nowait()
 
-    async def _batches(self, entries: Iterator[LogEntry]) -> AsyncIterator[bytes]:
-        while batch := await run_in_threadpool(lambda: list(itertools.islice(entries, _BATCH))):
-            yield b"".join(
-                log_piece(item, framed=self._framed, timestamps=self._timestamps) for item in batch
-            )
+    def _over(self) -> bool:
+        return self._gone.is_set() or self._stopping.is_set()
+
+    def _pump(self, loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[bytes | None]) -> None:
+        buffer = bytearray()
+
+        def flush() -> None:
+            if buffer:
+                asyncio.run_coroutine_threadsafe(pieces.put(bytes(buffer)), loop).result()
+                buffer.clear()
+
+        def asked_to_end() -> bool:
+            flush()  # asked before each wait: what was read is sent by then
+            return self._over()
+
+        try:
+            for entry in self._entries(asked_to_end):
+                buffer += self._shape.piece(entry)
+                if len(buffer) >= _PIECE:
+                    flush()
+                if self._over():
+                    break
+            flush()
+        except Exception as error:  # the head is out: there is no status to tell it with
+            log.error("reading a log: %s", error)
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended before us
+                asyncio.run_coroutine_threadsafe(pieces.put(None), loop)
 
 
 class BodySource:

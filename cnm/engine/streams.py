@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from cnm.containerapi import ContainerRecord, ContainerStatus
+from cnm.containerapi import ContainerRecord
 from cnm.core.facade import Core
-from cnm.core.logs import LogWish
 from cnm.engine import detachkeys, times
 from cnm.engine.exec import media_type, size
 from cnm.engine.filters import truth
 from cnm.engine.frame import asked_version
 from cnm.engine.hijack import Hijack
-from cnm.engine.streaming import LogAnswer, WaitAnswer, log_piece
+from cnm.engine.streaming import LogAnswer, LogShape, WaitAnswer
 from cnm.errors import InvalidParameter
+from cnm.runtime.container import logs as container_logs
+from cnm.runtime.container.logs import LogEntry, LogQuery
 from cnm.runtimeapi import WaitCondition
 
 _NO_STREAM = "Bad parameters: you must choose at least one stream"
@@ -43,8 +45,8 @@ def routes(core: Core, stopping: threading.Event) -> APIRouter:
         """Attach to a container: the connection becomes its terminal or streams."""
         keys = detachkeys.parse(detachKeys)
         record = containers.find(reference)
-        wish = LogWish(stdout=truth(stdout), stderr=truth(stderr))
-        past = await run_in_threadpool(_past, core, record, wish) if truth(logs) else b""
+        shape = LogShape(truth(stdout), truth(stderr), framed=not record.definition.command.tty)
+        past = await run_in_threadpool(_past, core, record, shape) if truth(logs) else b""
         record, link = await run_in_threadpool(
             lambda: containers.attach(
                 record.id,
@@ -85,28 +87,22 @@ def routes(core: Core, stopping: threading.Event) -> APIRouter:
             raise InvalidParameter(_NO_STREAM)
         record = containers.find(reference)
         now = time.time_ns()
-        wish = LogWish(
-            truth(stdout),
-            truth(stderr),
+        query = LogQuery(
             int(tail) if tail.isdigit() else None,
             times.parse(since, now) if since not in ("", "0") else 0,
             times.parse(until, now) if until not in ("", "0") else 0,
         )
+        path, tty = containers.log_path(record), record.definition.command.tty
 
-        def running() -> bool:
-            status = containers.status(record.id)
-            return status in (ContainerStatus.RUNNING, ContainerStatus.RESTARTING)
+        def entries(over: Callable[[], bool]) -> Iterator[LogEntry]:
+            if not truth(follow):
+                return container_logs.read(path, query)
+            return container_logs.follow(
+                path, query, lambda: over() or not containers.alive(record.id)
+            )
 
-        tty = record.definition.command.tty
-        return LogAnswer(
-            core.logs.open(record.id),
-            wish,
-            media_type(tty, asked_version(request)),
-            framed=not tty,
-            timestamps=truth(timestamps),
-            running=running if truth(follow) else None,
-            stopping=stopping,
-        )
+        shape = LogShape(truth(stdout), truth(stderr), not tty, truth(timestamps))
+        return LogAnswer(entries, shape, media_type(tty, asked_version(request)), stopping)
 
     @router.post("/containers/{reference}/resize")
     def resize(reference: str, h: str = "", w: str = "") -> Response:
@@ -117,14 +113,9 @@ def routes(core: Core, stopping: threading.Event) -> APIRouter:
     return router
 
 
-def _past(core: Core, record: ContainerRecord, wish: LogWish) -> bytes:
-    framed = not record.definition.command.tty
-    reader = core.logs.open(record.id)
-    try:
-        entries = reader.begin(wish)
-        return b"".join(log_piece(item, framed=framed, timestamps=False) for item in entries)
-    finally:
-        reader.close()
+def _past(core: Core, record: ContainerRecord, shape: LogShape) -> bytes:
+    entries = container_logs.read(core.containers.log_path(record), LogQuery())
+    return b"".join(map(shape.piece, entries))
 
 
 def _condition(text: str) -> WaitCondition:

@@ -143,10 +143,10 @@ class ControlGroups:
         elif hierarchy.unified and "devices" not in self._v1_controllers:
             devices.attach_program(directory)
 
-    def join(self, container_id: str) -> None:
-        """Move the calling process in: all its later children are born there."""
+    def join(self, container_id: str, pid: int) -> None:
+        """Move a process in: all its later children are born there."""
         for hierarchy in self.found:
-            _write(os.path.join(self.path(hierarchy, container_id), "cgroup.procs"), "0")
+            _write(os.path.join(self.path(hierarchy, container_id), "cgroup.procs"), str(pid))
 
     def processes(self, container_id: str) -> tuple[int, ...]:
         """Host pids of all processes in the container's groups."""

@@ -151,7 +151,7 @@ class Container:
             self._failed(str(error), 128)
             return
         self.process = self._new_process()
-        self.process.follow(child, lambda: self._around.groups.kill(self.id))
+        self.process.follow(child)
 
     def _clear_group(self) -> None:
         """An earlier run's group would hold its counters, and perhaps a stray process."""
@@ -359,7 +359,7 @@ class Exec:
         )
         listener = Listener(lambda _pid: None, self._started, self._failed, self._ended)
         self._process = Process(self._around.loop, self.streams, listener)
-        self._process.follow(child, lambda: None)
+        self._process.follow(child)
 
     def _started(self) -> None:
         self._around.places.remove_pipes(self._pipes)  # both sides have them open

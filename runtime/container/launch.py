@@ -1,15 +1,15 @@
 """What happens between the supervisor's fork and the command: the children's side.
 
-The supervisor forks the *entry* process, which takes the control group and the namespaces;
-it forks the *first* process, pid 1 in them, and ends. The first process builds the root,
-waits until the supervisor has written its pid to disk (``go``), and becomes the command. A
-supervisor that dies before that takes both along: their channel breaks. No exec of another
-Python lies on the way: that alone costs 15 ms.
+The supervisor forks the *entry* process, which makes the control groups and the namespaces;
+it forks the *first* process, pid 1 in them, puts it into the groups, and ends. The first
+process builds the root meanwhile, waits until the supervisor has written its pid to disk
+(``go``), and becomes the command. A supervisor that dies before that takes both along:
+their channel breaks. No exec of another Python lies on the way: that alone costs 15 ms.
 
-Messages to the supervisor: ``pid`` (from the entry process), ``terminal`` with a descriptor,
-``waiting`` for go,
-``error`` with Docker's exit code, ``ready`` before execve. The end of the channel after
-``ready`` and without an error: the command runs.
+Messages to the supervisor: ``pid`` and ``joined`` from the entry process; ``terminal`` with a
+descriptor, ``waiting`` (for go) and ``ready`` (before execve) from the first; ``error``, with
+Docker's exit code, from either. The end of the channel after ``ready`` and without an error:
+the command runs.
 
 The supervisor is not dumpable (prctl), nor are these children until they exec: processes of
 the container cannot look into them although they share its namespaces.
@@ -34,11 +34,7 @@ from cnm.runtime.container.plan import Confinement, ContainerPlan, ExecPlan, env
 from cnm.runtimeapi import Bind, ProcessSpec
 
 _NAMESPACES = (
-    syscalls.CLONE_NEWNS
-    | syscalls.CLONE_NEWUTS
-    | syscalls.CLONE_NEWIPC
-    | syscalls.CLONE_NEWPID
-    | syscalls.CLONE_NEWCGROUP
+    syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID
 )
 _TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # unlock; the slave's number
 _TIOCGPTPEER = 0x5441  # asm-generic/ioctls.h: the slave of a master, without following a path
@@ -115,13 +111,15 @@ def container(plan: ContainerPlan, directory: str, pipes: Pipes, groups: Control
         spec = plan.spec
         _prepare_entry(spec.oom_score_adj)
         groups.create(spec.id, spec.limits, all_devices=spec.security.privileged)
-        groups.join(spec.id)
         if spec.network_namespace:
             _join_network(spec.network_namespace)
-        syscalls.unshare(_NAMESPACES)
+        syscalls.unshare(_NAMESPACES & ~syscalls.CLONE_NEWNS)
         _write_sysctls(plan.sysctls)
         streams = _open_pipes(pipes, spec.process)
-        _fork_first(channel, lambda: _first_of_container(plan, directory, channel, streams, groups))
+        pid = _fork_first(
+            channel, lambda: _first_of_container(plan, directory, channel, streams, groups)
+        )
+        _join_groups(channel, groups, spec.id, pid)
 
     return spawn(entry)
 
@@ -168,13 +166,27 @@ def _open_pipes(pipes: Pipes, process: ProcessSpec) -> tuple[int, int, int] | No
     return stdin, stdout, stderr
 
 
-def _fork_first(channel: socket.socket, run: Callable[[], None]) -> None:
-    """Fork into the new pid namespace, tell the supervisor the pid, and end."""
+def _fork_first(channel: socket.socket, run: Callable[[], None]) -> int:
+    """Fork into the new pid namespace and tell the supervisor the pid."""
     pid = os.fork()
-    if pid:
-        wire.send(channel, {"pid": pid})
-        os._exit(0)
-    run()
+    if pid == 0:
+        run()
+        os._exit(confine.NOT_STARTED)
+    wire.send(channel, {"pid": pid})
+    return pid
+
+
+def _join_groups(
+    channel: socket.socket, groups: ControlGroups, container_id: str, pid: int
+) -> None:
+    """Put the first process into its control groups, while it builds its root.
+
+    The kernel takes 10 to 15 ms for the first group (it waits for RCU): too long to wait for
+    before the fork. Nothing but our own code runs outside: ``go`` comes after this.
+    """
+    groups.join(container_id, pid)
+    wire.send(channel, {"joined": True})
+    os._exit(0)
 
 
 def _first_of_container(
@@ -187,17 +199,21 @@ def _first_of_container(
     spec = plan.spec
     privileged = spec.security.privileged
     os.setsid()
+    syscalls.unshare(syscalls.CLONE_NEWNS)  # not before: pivot_root moves all who share it
     rootfs.detach_host()
     init = [Bind(plan.init_path, rootfs.INIT_DESTINATION, read_only=True)] if spec.init else []
     binds = rootfs.take_binds([*init, *spec.binds])
     nodes = rootfs.host_nodes() if privileged else []
     rootfs.enter(spec.root, os.path.join(directory, "rootfs"))
-    rootfs.mount_system(groups.found, spec.shm_size_bytes, privileged=privileged)
+    rootfs.mount_system(spec.shm_size_bytes, privileged=privileged)
     rootfs.add_host_nodes(nodes)
     rootfs.mask(spec.hidden_paths)
-    rootfs.place_binds(binds)
     _name_host(spec.hostname, spec.domainname)
     _terminal_or_streams(spec.process, streams, channel, console=True)
+    _wait_for_go(channel)
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # shows the groups joined by now, and no others
+    rootfs.mount_groups(groups.found, read_only=not privileged)
+    rootfs.place_binds(binds)
     os.makedirs(spec.process.working_directory, exist_ok=True)
     if not privileged:
         rootfs.mask(rootfs.MASKED)
@@ -207,6 +223,15 @@ def _first_of_container(
     confine.limit_resources(spec.resource_limits)
     wrapper = (rootfs.INIT_DESTINATION, "--") if spec.init else ()
     _become_command(spec.process, plan.confinement, spec.hostname, channel, wrapper)
+
+
+def _wait_for_go(channel: socket.socket) -> None:
+    """Until the supervisor has the pid on disk and the groups are joined.
+
+    :raises EOFError: it has died: so shall we.
+    """
+    wire.send(channel, {"waiting": True})
+    wire.receive(channel)
 
 
 def _name_host(hostname: str, domainname: str) -> None:
@@ -229,20 +254,29 @@ def execution(
     def entry(channel: socket.socket, kept: Sequence[int]) -> None:
         spec = plan.spec
         _prepare_entry(oom_score_adj)
-        groups.join(spec.container_id)
         streams = _open_pipes(pipes, spec.process)
-        syscalls.setns(kept[0], _NAMESPACES | syscalls.CLONE_NEWNET)
-        os.close(kept[0])
-        _fork_first(channel, lambda: _first_of_exec(plan, hostname, channel, streams))
+        syscalls.setns(kept[0], syscalls.CLONE_NEWPID)  # holds for children only
+        pid = _fork_first(
+            channel, lambda: _first_of_exec(plan, hostname, kept[0], channel, streams)
+        )
+        _join_groups(channel, groups, spec.container_id, pid)
 
     return spawn(entry, [init])
 
 
 def _first_of_exec(
-    plan: ExecPlan, hostname: str, channel: socket.socket, streams: tuple[int, int, int] | None
+    plan: ExecPlan,
+    hostname: str,
+    init: int,
+    channel: socket.socket,
+    streams: tuple[int, int, int] | None,
 ) -> None:
     os.setsid()
+    rest = _NAMESPACES & ~syscalls.CLONE_NEWPID
+    syscalls.setns(init, rest | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP)
+    os.close(init)
     _terminal_or_streams(plan.spec.process, streams, channel, console=False)
+    _wait_for_go(channel)
     _become_command(plan.spec.process, plan.confinement, hostname, channel, ())
 
 
@@ -306,10 +340,6 @@ def _become_command(
     variables.setdefault("HOME", account.home)
     for descriptor in (0, 1, 2):
         _hand_over(descriptor, account.uid)
-    wire.send(channel, {"waiting": True})
-    message, _ = wire.receive(channel)
-    if not message.get("go"):
-        raise Refused("the supervisor gave up")
     confine.become(account, confinement, process.working_directory)
     arguments = (*wrapper, *process.arguments)
     path = confine.find_executable(arguments[0], variables)

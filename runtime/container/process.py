@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -49,17 +50,18 @@ class Process:
         self._child = 0
         self._ready = False
         self._waiting = False
+        self._joined = False
         self._error: tuple[str, int] | None = None
         self._call_off: Callable[[], None] = lambda: None
         self._asked_since = 0.0
         self.pid = 0
         self.pidfd = -1
 
-    def follow(self, child: Child, too_long: Callable[[], None]) -> None:
-        """Take a launch over; ``too_long`` must kill it."""
+    def follow(self, child: Child) -> None:
+        """Take a launch over."""
         self._channel = child.channel
         self._child = child.pid
-        self._call_off = self._loop.after(LAUNCH_WITHIN_S, too_long)
+        self._call_off = self._loop.after(LAUNCH_WITHIN_S, self._give_up)
         self._loop.watch(child.channel.fileno(), READ, lambda _events: self._hear())
 
     def adopt(self, pid: int) -> None:
@@ -100,18 +102,20 @@ class Process:
             self._waiting = True
         if "ready" in message:
             self._ready = True
+        if "joined" in message:
+            self._joined = True
+            self._reap_entry()  # it ends now; its child becomes ours (we are a subreaper)
         if "error" in message and self._error is None:
             self._error = (message["error"], message["code"])
+            self._give_up()  # one of the two may still wait for the other
         if "terminal" in message:
             self._streams.set_terminal(descriptors.pop(0))
         wire.close_all(descriptors)
-        if self._waiting and self.pid:
+        if self._waiting and self._joined:
             self._waiting = False
             self._let_go(self._channel)
 
     def _has_pid(self, pid: int) -> None:
-        """The entry process ends now; its child becomes ours (we are a subreaper)."""
-        self._reap_entry()
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self._tell.has_pid(pid)
@@ -123,6 +127,14 @@ class Process:
             wire.send(channel, {"go": True})
         except OSError:
             return  # it was killed: the channel's end will say so
+
+    def _give_up(self) -> None:
+        """Kill what there is of a launch; the end of the channel will tell."""
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)  # not reaped yet: the pid is still its own
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                self.send_signal(signal.SIGKILL)
 
     def _reap_entry(self) -> None:
         if self._child:

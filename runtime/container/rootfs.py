@@ -150,13 +150,11 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def mount_system(groups: Sequence[Hierarchy], shm_size_bytes: int, *, privileged: bool) -> None:
-    """``/proc``, ``/dev``, ``/sys`` and the control groups."""
+def mount_system(shm_size_bytes: int, *, privileged: bool) -> None:
+    """``/proc``, ``/dev`` and ``/sys``."""
     _mount_new("proc", "/proc", _NONE)
     _mount_devices(shm_size_bytes)
-    read_only = 0 if privileged else MS_RDONLY
-    _mount_new("sysfs", "/sys", _NONE | read_only)
-    _mount_groups(groups, read_only)
+    _mount_new("sysfs", "/sys", _NONE | (0 if privileged else MS_RDONLY))
 
 
 def _mount_new(kind: str, target: str, flags: int, data: str = "") -> None:
@@ -187,13 +185,14 @@ def _make_node(path: str, mode: int, device: int) -> None:
     os.chmod(path, stat.S_IMODE(mode))  # whatever the umask is
 
 
-def _mount_groups(groups: Sequence[Hierarchy], read_only: int) -> None:
+def mount_groups(groups: Sequence[Hierarchy], *, read_only: bool) -> None:
     """The control groups as the container's namespace shows them: its own, and no more."""
+    flags = _NONE | (MS_RDONLY if read_only else 0)
     versioned = [item for item in groups if item.controllers]
     if not groups or not os.path.isdir("/sys/fs/cgroup"):
         return
     if not versioned:
-        mount("cgroup", "/sys/fs/cgroup", "cgroup2", _NONE | read_only)
+        mount("cgroup", "/sys/fs/cgroup", "cgroup2", flags)
         return
     mount("tmpfs", "/sys/fs/cgroup", "tmpfs", _NONE, "mode=755")
     for hierarchy in versioned:
@@ -202,7 +201,7 @@ def _mount_groups(groups: Sequence[Hierarchy], read_only: int) -> None:
         os.mkdir(directory)
         # A named hierarchy is found by its name alone.
         data = f"none,{names[0]}" if names[0].startswith("name=") else ",".join(names)
-        mount("cgroup", directory, "cgroup", _NONE | read_only, data)
+        mount("cgroup", directory, "cgroup", flags, data)
     if read_only:
         mount("", "/sys/fs/cgroup", "", MS_REMOUNT | MS_BIND | MS_RDONLY | _NONE)
 

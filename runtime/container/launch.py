@@ -160,7 +160,9 @@ def _open_pipes(pipes: Pipes, process: ProcessSpec) -> tuple[int, int, int] | No
     """
     if process.tty:
         return None
-    stdin = os.open(pipes.stdin or "/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    # not waiting for a writer: the input may have come, and ended, before us
+    stdin = os.open(pipes.stdin or "/dev/null", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(stdin, True)
     stdout = os.open(pipes.stdout, os.O_RDWR | os.O_CLOEXEC)
     stderr = os.open(pipes.stderr, os.O_RDWR | os.O_CLOEXEC)
     return stdin, stdout, stderr

@@ -83,6 +83,7 @@ class Streams:
         self._attached: list[Attachment] = []
         self._sources: dict[int, int] = {}  # descriptor: stream
         self._input = -1
+        self._held = -1  # a reading end: input that ended before its reader came is not lost
         self._pending = bytearray()
         self._input_ended = False
         self._log: LogFile | None = None
@@ -102,6 +103,7 @@ class Streams:
             self._open_source(stream, path)
         if pipes.stdin:
             _make_fifo(pipes.stdin)
+            self._held = os.open(pipes.stdin, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._set_input(os.open(pipes.stdin, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
 
     def resume(self, log: LogFile | None, pipes: Pipes, kept: Sequence[int]) -> None:
@@ -120,6 +122,7 @@ class Streams:
         for source in list(self._sources):
             self._drop_source(source)
         self._close_input()
+        self._let_go()
         if self._log is not None:
             self._log.close()
         self._log = log
@@ -171,6 +174,7 @@ class Streams:
         if self._log:
             self._log.flush()
         self._close_input()
+        self._let_go()
         for attachment in list(self._attached):
             attachment.ending = True
             self._update(attachment)
@@ -180,6 +184,7 @@ class Streams:
         for source in list(self._sources):
             self._drop_source(source)
         self._close_input()
+        self._let_go()
         for attachment in list(self._attached):
             self._detach(attachment)
         if self._log:
@@ -265,6 +270,11 @@ class Streams:
         self._input_ended = True
         if self._input >= 0 and not self._pending:
             self._close_input()
+
+    def _let_go(self) -> None:
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     def _close_input(self) -> None:
         if self._input >= 0:

@@ -241,6 +241,7 @@ class Endpoint:
     interface: EndpointInterface = field(default_factory=EndpointInterface)
     interface_name: str = ""
     join: JoinInfo | None = None
+    revived: bool = False  # a wish that is being fulfilled: undone, it is a wish again
     ports: tuple[PortBinding, ...] = ()
 
 

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _MOVED = "cnm:moved:"  # alias of a link that was moved in: the name it had outside
+# open(2) of a mount point or process that is no more, or that is no namespace any more
+_GONE = (errno.ENOENT, errno.ESRCH, errno.ENOTDIR, errno.EINVAL)
 _LOOPBACK = "lo"
 _LOOPBACK_ADDRESS = IPv4Interface("127.0.0.1/8")
 # as Docker's: nothing in a container needs root for low ports and ping
@@ -82,6 +84,8 @@ class NamespaceSandboxes:
         try:
             namespace = NetNS(record.key, expect=record.identity)
         except KernelError as error:
+            if error.errno not in _GONE:
+                raise  # too many open files, say: that tells nothing of the namespace
             raise SandboxGone(
                 f"the network namespace of container {record.name} ({record.key}) is gone"
             ) from error

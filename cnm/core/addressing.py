@@ -6,6 +6,7 @@ call, because IPAM drivers have no locks of their own.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,7 +16,7 @@ from cnm.core import subnets
 from cnm.core.locks import Locks
 from cnm.core.registry import Registry
 from cnm.core.state import State
-from cnm.errors import Forbidden, InvalidParameter, PoolOverlap, Unavailable
+from cnm.errors import Forbidden, InvalidParameter, NotFound, PoolOverlap, Unavailable
 from cnm.hostapi import HostRoutes
 from cnm.ipamapi import GATEWAY_ADDRESS, REQUEST_ADDRESS_TYPE, IpamDriver, PoolRequest
 from cnm.types import (
@@ -248,9 +249,11 @@ class Addressing:
         if not isinstance(ipam, ipamapi.PoolStatus):
             return {}
         with self._locks.space(network.ipam_driver):
-            return {
-                str(pool.pool): ipam.usage(pool.pool_id) for pool in network.ipv4 + network.ipv6
-            }
+            found = {}
+            for pool in network.ipv4 + network.ipv6:
+                with contextlib.suppress(NotFound):  # the network is being removed just now
+                    found[str(pool.pool)] = ipam.usage(pool.pool_id)
+            return found
 
 
 def _shown(pool: IpamPool) -> IpamConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import time
@@ -17,7 +18,15 @@ from cnm.core.locks import Locks
 from cnm.core.registry import Registry
 from cnm.core.state import State
 from cnm.driverapi import NetworkDriver
-from cnm.errors import CNMError, Conflict, Forbidden, InvalidParameter, NotFound, SandboxGone
+from cnm.errors import (
+    CNMError,
+    Conflict,
+    Forbidden,
+    InvalidParameter,
+    KernelError,
+    NotFound,
+    SandboxGone,
+)
 from cnm.sandboxapi import DefaultRoute, Sandbox, SandboxProvider
 from cnm.types import (
     Endpoint,
@@ -175,13 +184,14 @@ class Connections:
         before = endpoint
         with self._open(record) as sandbox, Undo() as undo:
             name = self._interface_name(network, record, endpoint, sandbox.interface_names())
-            endpoint = replace(endpoint, phase=Phase.CREATING, interface_name=name)
+            revived = before.phase is Phase.RESERVED
+            endpoint = replace(endpoint, phase=Phase.CREATING, interface_name=name, revived=revived)
             self._state.write(put=[endpoint])
             undo.push(self._back_to, before)
             endpoint = replace(endpoint, interface=self._addresses(network, before, undo))
             endpoint = self._join(driver, network, record, endpoint, sandbox, undo)
             self._switch_gateway(record, endpoint, sandbox, undo)
-            endpoint = replace(endpoint, phase=Phase.ACTIVE)
+            endpoint = replace(endpoint, phase=Phase.ACTIVE, revived=False)
             self._state.write(put=[endpoint])
         return endpoint
 
@@ -366,9 +376,15 @@ class Connections:
                 sandbox.set_default_gateway(*routes)
         except SandboxGone:
             log.debug("sandbox %s is gone, and its routes with it", record.name)
+        except KernelError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            log.warning("container %s: %s; the next sweep mends it", record.name, error)
 
     def park(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
         """The namespace of a container is gone: keep its wish and static addresses only.
+
+        A disconnect that was under way is finished, a first connect undone: no wish stays.
 
         The caller holds the sandbox's and the network's lock.
         """
@@ -378,6 +394,13 @@ class Connections:
             driver.leave(network.id, endpoint.id)
         with teardown.step():
             driver.delete_endpoint(network.id, endpoint.id)
+        half_way = endpoint.phase in (Phase.CREATING, Phase.DELETING)
+        if half_way and not endpoint.revived:
+            with teardown.step():
+                self._addressing.release_addresses(network, endpoint.interface)
+            teardown.finish()
+            self._state.write(remove=[endpoint])
+            return
         request = endpoint.request
         static = EndpointInterface(
             endpoint.interface.address if request.ipv4 else None,
@@ -392,10 +415,13 @@ class Connections:
             self._addressing.release_addresses(network, dynamic)
         teardown.finish()
         parked = replace(
-            endpoint, phase=Phase.RESERVED, interface=static, join=None, interface_name=""
+            endpoint,
+            phase=Phase.RESERVED,
+            interface=static if _is_static(request) else EndpointInterface(),
+            interface_name="",
+            join=None,
+            revived=False,
         )
-        if not _is_static(request):
-            parked = replace(parked, interface=EndpointInterface())
         self._state.write(put=[parked])
 
     def tell_left(self, network: Network, record: SandboxRecord) -> None:

@@ -40,6 +40,7 @@ from cnm.types import (
 
 log = logging.getLogger(__name__)
 
+_HALF_WAY = (Phase.CREATING, Phase.DELETING)
 FAILURE = "failure"  # kind of a repair that was tried in vain
 HOST_IDENTITY = "host_identity"  # the store's word for the boot that it last saw
 
@@ -108,7 +109,7 @@ class Reconciler:
         """One part that cannot be repaired must not keep the others from it."""
         try:
             return step(*args)
-        except (CNMError, ExceptionGroup) as error:
+        except (CNMError, ExceptionGroup, OSError, RuntimeError) as error:
             return [Repair(FAILURE, what, str(error))]
 
     # boot
@@ -125,19 +126,24 @@ class Reconciler:
         return repairs
 
     def _exit(self, record: SandboxRecord) -> list[Repair]:
-        self._sandboxes.mark_exited(record)
+        if not self._sandboxes.mark_exited(record):
+            return []
         return [Repair("container", record.name, "its namespace is gone: marked as exited")]
 
     # what was half-way
 
     def _settle(self) -> list[Repair]:
-        repairs: list[Repair] = []
-        for endpoint in self._state.endpoints():
-            repairs += self._guarded(
-                f"endpoint {endpoint.id[:12]}", self._settle_endpoint, endpoint
-            )
+        repairs = self._settle_endpoints()
         for network in self._state.networks():
             repairs += self._guarded(f"network {network.name}", self._settle_network, network)
+        return repairs
+
+    def _settle_endpoints(self) -> list[Repair]:
+        repairs: list[Repair] = []
+        for endpoint in self._state.endpoints():
+            if endpoint.phase in _HALF_WAY or self._state.network(endpoint.network_id) is None:
+                what = f"endpoint {endpoint.id[:12]}"
+                repairs += self._guarded(what, self._settle_endpoint, endpoint)
         return repairs
 
     def _settle_network(self, network: Network) -> list[Repair]:
@@ -150,25 +156,38 @@ class Reconciler:
         ]
 
     def _settle_endpoint(self, endpoint: Endpoint) -> list[Repair]:
-        """Undo a half-made connect, finish a half-made disconnect."""
-        network = self._state.network(endpoint.network_id)
-        record = self._state.sandbox(endpoint.sandbox_id)
-        if network is None or record is None:
-            self._state.write(remove=[endpoint])
-            return [
-                Repair("endpoint", endpoint.id[:12], "removed: its network or container is gone")
-            ]
-        if endpoint.phase in (Phase.ACTIVE, Phase.RESERVED):
-            return []
-        self._connections.detach(network, record, endpoint)
-        undone = endpoint.phase is Phase.CREATING
-        return [
-            Repair(
-                "endpoint",
-                f"{record.name} on {network.name}",
-                "connect undone" if undone else "disconnect finished",
-            )
-        ]
+        """Undo a half-made connect, finish a half-made disconnect.
+
+        Under its locks nothing is under way: what is half-way then was left so.
+        """
+        with (
+            self._locks.sandbox(endpoint.sandbox_id),
+            self._locks.network(endpoint.network_id),
+        ):
+            current = self._state.endpoint(endpoint.id)
+            if current is None:
+                return []
+            network = self._state.network(current.network_id)
+            record = self._state.sandbox(current.sandbox_id)
+            if network is None or record is None:
+                self._state.write(remove=[current])
+                action = "removed: its network or container is gone"
+                return [Repair("endpoint", current.id[:12], action)]
+            if current.phase not in _HALF_WAY:
+                return []
+            return [self._undo_or_finish(network, record, current)]
+
+    def _undo_or_finish(
+        self, network: Network, record: SandboxRecord, endpoint: Endpoint
+    ) -> Repair:
+        action = "disconnect finished"
+        if endpoint.phase is Phase.CREATING:
+            action = "connect undone"
+        if endpoint.revived:
+            self._connections.park(network, record, endpoint)
+        else:
+            self._connections.detach(network, record, endpoint)
+        return Repair("endpoint", f"{record.name} on {network.name}", action)
 
     # one round over everything
 
@@ -177,6 +196,7 @@ class Reconciler:
         for record in self._state.sandboxes():
             if record.status is SandboxStatus.RUNNING and record.adopted:
                 repairs += self._guarded(f"container {record.name}", self._notice_exit, record)
+        repairs += self._settle_endpoints()
         for network in self._state.networks():
             if not network.config_only:
                 repairs += self._guarded(f"network {network.name}", self._restore_network, network)
@@ -200,11 +220,7 @@ class Reconciler:
             current = self._state.network(network.id)
             if current is None:
                 return []
-            repairs: list[Repair] = []
-            for endpoint in self._state.endpoints_of_network(network.id):
-                # under the exclusive lock nothing is under way: a half-made one is a failed one
-                repairs += self._settle_endpoint(endpoint)
-            repairs += self._settle_network(current)
+            repairs = self._settle_network(current)
             driver = self._registry.driver(network.driver)
             if current.phase is Phase.ACTIVE and isinstance(driver, Repairable):
                 repairs += driver.restore(current.spec(), self._endpoint_states(current))
@@ -229,12 +245,17 @@ class Reconciler:
         return states
 
     def _remove_orphans(self, driver: Repairable) -> list[Repair]:
+        suspects = [item for item in driver.owned() if not self._accounted_for(item)]
+        if not suspects:
+            return []
+        # what was just being removed in its own time is gone by the second look
+        there = set(driver.owned())
         repairs = []
-        for item in driver.owned():
-            if self._accounted_for(item):
-                continue
-            driver.remove_orphan(item)
-            repairs.append(Repair(item.kind, item.name, "removed: nothing in the store owns it"))
+        for item in suspects:
+            if item in there and not self._accounted_for(item):
+                driver.remove_orphan(item)
+                action = "removed: nothing in the store owns it"
+                repairs.append(Repair(item.kind, item.name, action))
         return repairs
 
     def _accounted_for(self, item: OwnedObject) -> bool:
@@ -247,17 +268,30 @@ class Reconciler:
 
     def _restore_sandbox(self, record: SandboxRecord) -> list[Repair]:
         with self._locks.sandbox(record.id):
-            placed = [
-                PlacedInterface(endpoint.join, endpoint.interface)
-                for endpoint in self._state.endpoints_of_sandbox(record.id)
-                if endpoint.phase is Phase.ACTIVE and endpoint.join is not None
-            ]
+            current = self._state.sandbox(record.id)
+            if current is None or current.status is SandboxStatus.EXITED:
+                return []
             try:
-                with self._provider.open(record) as sandbox:
+                repairs = self._revive(current) if current.adopted else []
+                placed = [
+                    PlacedInterface(endpoint.join, endpoint.interface)
+                    for endpoint in self._state.endpoints_of_sandbox(record.id)
+                    if endpoint.phase is Phase.ACTIVE and endpoint.join is not None
+                ]
+                with self._provider.open(current) as sandbox:
                     found = sandbox.repair(placed, *self._connections.routes(record.id))
             except SandboxGone:
                 return []  # it went just now: the next round notices
-            return [replace(repair, name=f"{repair.name} in {record.name}") for repair in found]
+            named = [replace(item, name=f"{item.name} in {record.name}") for item in found]
+            return repairs + named
+
+    def _revive(self, record: SandboxRecord) -> list[Repair]:
+        """Finish an adoption that was cut off: its networks are wishes still."""
+        endpoints = self._state.endpoints_of_sandbox(record.id)
+        if not any(endpoint.phase is Phase.RESERVED for endpoint in endpoints):
+            return []
+        self._connections.attach_reserved(record)
+        return [Repair("container", record.name, "joined to its networks again")]
 
     # leases
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -67,8 +68,10 @@ class Sandboxes:
         if bool(netns) == bool(pid):
             raise InvalidParameter("name one namespace: either --netns PATH or --pid PID")
         key = SandboxKey(netns or f"/proc/{pid}/ns/net")
-        with self._locks.name(f"container {name}"):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._locks.name(f"container {name}"))
             identity, loopback_up = self._provider.identify(key)
+            stack.enter_context(self._locks.name(f"namespace {identity.cookie}"))
             former = self._state.sandbox_named(name)
             self._refuse_taken(name, former, key, identity)
             record = SandboxRecord(
@@ -130,8 +133,10 @@ class Sandboxes:
                 f"container {record.name} was not adopted: remove it with `cnm rm`"
             )
         with self._locks.sandbox(record.id):
-            if self._state.sandbox(record.id) is None:
+            current = self._state.sandbox(record.id)
+            if current is None:
                 raise NotFound(f"No such container: {reference}")
+            record = current
             teardown = Teardown(f"release {record.name}")
             with teardown.step():
                 self.detach_all(record)
@@ -170,17 +175,22 @@ class Sandboxes:
         except SandboxGone:
             return  # nothing is left that could be given back
 
-    def mark_exited(self, record: SandboxRecord) -> None:
+    def mark_exited(self, record: SandboxRecord) -> bool:
         """The namespace is gone: its endpoints become wishes, its dynamic addresses are free.
+
+        False if the record has changed since: it ended already, or was adopted anew.
 
         :raises TeardownError: with all that failed; the next sweep tries again.
         """
         with self._locks.sandbox(record.id):
             current = self._state.sandbox(record.id)
             if current is None or current.status is SandboxStatus.EXITED:
-                return
+                return False
+            if current.identity != record.identity:
+                return False
             self.park_all(current)
         self._events.publish("container", "die", record.id, {"name": record.name})
+        return True
 
     # namespaces of our own; the caller holds the sandbox's lock
 

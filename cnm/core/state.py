@@ -171,7 +171,9 @@ class State:
         """
         found = self._networks.get(NetworkID(reference)) or self.network_named(reference)
         if found is None:
-            found = _by_prefix(reference, self.networks(), "network {} not found", "network {}")
+            found = _by_prefix(
+                reference, self.networks(), "network {} not found", _SEVERAL_NETWORKS
+            )
         if found.phase is Phase.CREATING:
             raise NotFound(f"network {reference} not found")
         return found
@@ -215,7 +217,7 @@ class State:
         found = self._containers.get(container_id) or self._sandboxes.get(container_id)
         found = found or self.container_named(name) or self.sandbox_named(name)
         return found or _by_prefix(
-            reference, self.everything(), "No such container: {}", "container {}"
+            reference, self.everything(), "No such container: {}", _SEVERAL_CONTAINERS
         )
 
     def everything(self) -> list[ContainerRecord | SandboxRecord]:
@@ -233,13 +235,15 @@ def _put(records: dict[SandboxID, S], names: dict[str, SandboxID], record: S) ->
     names[record.name] = record.id
 
 
-def _by_prefix(reference: str, records: Iterable[R], missing: str, noun: str) -> R:
+# Docker's texts for a prefix that fits several ids
+_SEVERAL_NETWORKS = "network {} is ambiguous ({} matches found based on ID prefix)"
+_SEVERAL_CONTAINERS = "multiple IDs found with provided prefix: {}"
+
+
+def _by_prefix(reference: str, records: Iterable[R], missing: str, several: str) -> R:
     matches = [record for record in records if reference and record.id.startswith(reference)]
     if not matches:
         raise NotFound(missing.format(reference))
     if len(matches) > 1:
-        raise InvalidParameter(
-            f"{noun.format(reference)} is ambiguous"
-            f" ({len(matches)} matches found based on ID prefix)"
-        )
+        raise InvalidParameter(several.format(reference, len(matches)))
     return matches[0]

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
 
 from cnm.errors import Forbidden, InvalidParameter
 from cnm.hostapi import HostRoute
 from cnm.types import IPAddress, IpamConfig, IPNetwork, Network
+
+# RFC 6890: addresses that no container can have
+_UNUSABLE = (
+    (ip_network("0.0.0.0/8"), "this network"),
+    (ip_network("127.0.0.0/8"), "loopback addresses"),
+    (ip_network("224.0.0.0/4"), "multicast addresses"),
+    (ip_network("::/127"), "unspecified and loopback addresses"),
+    (ip_network("fe80::/10"), "link-local addresses"),
+    (ip_network("ff00::/8"), "multicast addresses"),
+)
 
 
 def is_size_only(subnet: IPNetwork) -> bool:
@@ -48,8 +59,9 @@ def _faults(config: IpamConfig) -> list[str]:
                 f"subnet {subnet} asks for a size only: no ip-range, gateway or address fits it"
             ]
         return []
-    if subnet.is_multicast or subnet.is_loopback:
-        return [f"invalid subnet {subnet}: multicast and loopback addresses cannot be used"]
+    for block, what in _UNUSABLE:
+        if subnet.version == block.version and subnet.overlaps(block):
+            return [f"invalid subnet {subnet}: it overlaps {block}, {what}"]
     faults = []
     if config.ip_range is not None and not _contains_range(subnet, config.ip_range):
         faults.append(
@@ -82,6 +94,8 @@ def refuse_overlap(subnet: IPNetwork, networks: Iterable[Network]) -> None:
     """:raises Forbidden: Docker's text, with the network that holds the subnet."""
     for network in networks:
         for pool in network.ipv4 + network.ipv6:
+            if pool.pool.prefixlen == 0:
+                continue  # the null IPAM's: it holds no addresses
             if pool.pool.version == subnet.version and pool.pool.overlaps(subnet):
                 raise Forbidden(
                     "invalid pool request: Pool overlaps with other one on this address space: "
@@ -106,6 +120,8 @@ def overlaps_route(subnet: IPNetwork, route: HostRoute) -> bool:
     set them) count as default routes, hence as no conflict.
     """
     destination = route.destination
+    if subnet.prefixlen == 0:
+        return False
     if destination.version != subnet.version or destination.prefixlen <= 1:
         return False
     return destination.overlaps(subnet)

@@ -124,6 +124,7 @@ class Networks:
         enable_ipv6 = request.enable_ipv6 is True
         if not (enable_ipv4 or enable_ipv6) and driver.capability.addressed:
             raise InvalidParameter("IPv4 or IPv6 must be enabled")
+        subnets.check_families(request.ipam_config, ipv4=enable_ipv4, ipv6=enable_ipv6)
         network = Network(
             id=NetworkID(secrets.token_hex(32)),
             name=request.name,

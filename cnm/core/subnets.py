@@ -45,6 +45,17 @@ def check_config(configs: Sequence[IpamConfig]) -> None:
         raise InvalidParameter("invalid network config:\n" + "\n".join(lines))
 
 
+def check_families(configs: Sequence[IpamConfig], *, ipv4: bool, ipv6: bool) -> None:
+    """:raises InvalidParameter: a subnet is of a family that the network does not have."""
+    for config in configs:
+        if config.subnet is None:
+            continue
+        if config.subnet.version == 6 and not ipv6:
+            raise InvalidParameter(f"subnet {config.subnet} is IPv6: add --ipv6")
+        if config.subnet.version == 4 and not ipv4:
+            raise InvalidParameter(f"subnet {config.subnet} is IPv4, and IPv4 is off")
+
+
 def _faults(config: IpamConfig) -> list[str]:
     subnet = config.subnet
     if subnet is None:

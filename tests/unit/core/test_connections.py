@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -181,6 +182,31 @@ def test_adopt_refusals(joined: Any) -> None:
     with pytest.raises(InvalidParameter, match="either --netns PATH or --pid PID"):
         adopt("c2")
     assert [item.name for item in joined.core.sandboxes.all()] == ["c1"]
+
+
+def test_one_namespace_is_one_container_however_fast(joined: Any) -> None:
+    path = joined.namespace("c2", 12)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: attempt(joined, f"x{n}", path), range(8)))
+    assert made.count(True) == 1
+
+
+def attempt(world: Any, name: str, path: str) -> bool:
+    try:
+        world.core.sandboxes.adopt(name, path)
+    except Conflict:
+        return False
+    return True
+
+
+def test_ambiguous_prefix_has_dockers_message(joined: Any) -> None:
+    for number in range(20):
+        joined.adopt(f"x{number}", 100 + number)
+    digits = [item.id[0] for item in joined.core.sandboxes.all()]
+    digit = max(digits, key=digits.count)
+    with pytest.raises(InvalidParameter) as refused:
+        joined.core.sandboxes.find(digit)
+    assert str(refused.value) == f"multiple IDs found with provided prefix: {digit}"
 
 
 def test_release_disconnects_everything(joined: Any) -> None:

@@ -102,6 +102,16 @@ REFUSALS = [
         InvalidParameter,
         "invalid auxiliary address r",
     ),
+    ("multicast", request(subnet="224.0.0.0/3"), InvalidParameter, "multicast addresses"),
+    ("loopback inside", request(subnet="126.0.0.0/7"), InvalidParameter, "loopback addresses"),
+    ("link-local", request(subnet="fe80::/64"), InvalidParameter, "link-local addresses"),
+    ("v6 subnet without --ipv6", request(subnet="fd77::/64"), InvalidParameter, "add --ipv6"),
+    (
+        "v4 subnet without IPv4",
+        request(subnet="10.1.0.0/24", enable_ipv4=False, enable_ipv6=True),
+        InvalidParameter,
+        "IPv4 is off",
+    ),
     ("too small", request(subnet="10.1.0.1/32"), InvalidParameter, "too small"),
     (
         "two subnets overlap",
@@ -223,6 +233,13 @@ def test_null_ipam_gives_no_addresses(world: Any) -> None:
     world.adopt("c1", 7)
     endpoint = world.core.connections.connect("blue", "c1", EMPTY)
     assert (endpoint.interface.address, endpoint.join.gateway) == (None, None)
+
+
+def test_a_network_without_addresses_is_in_nobodys_way(world: Any) -> None:
+    world.core.networks.create(request("empty", ipam_driver="null"))
+    world.core.networks.create(request("blue", "10.1.0.0/24"))
+    world.kernel.routes.append(HostRoute(net("10.9.0.0/16"), "tun0"))
+    assert world.core.conflicts.present() == []
 
 
 def test_config_only_and_config_from(world: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import ipaddress
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from cnm.types import (
     NetworkID,
     NetworkRequest,
     NetworkSpec,
+    OwnedObject,
+    Phase,
     SandboxStatus,
 )
 
@@ -98,6 +101,35 @@ def test_a_lost_pool_is_taken_again(running: Any) -> None:
     assert {"10.1.0.1", "10.1.0.2"} <= running.leased()
 
 
+def test_a_disconnect_cut_off_by_a_reboot_stays_a_disconnect(running: Any) -> None:
+    running.core.reconciler.start()
+    state = running.core.networks._state
+    (endpoint,) = state.endpoints()
+    state.write(put=[replace(endpoint, phase=Phase.DELETING)])
+    running.kernel.boot = "boot-2"
+    running.kernel.networks.clear()
+    running.kernel.links.clear()
+    core = running.start()
+    core.reconciler.start()
+    assert core.networks._state.endpoints() == []
+    assert "10.1.0.2" not in running.leased()
+
+
+def test_a_sweep_does_not_end_what_was_just_adopted_anew(running: Any) -> None:
+    stale = running.core.sandboxes.find("c1")
+    running.kernel.links.clear()
+    fresh = running.adopt("c1", 99)
+    assert running.core.sandboxes.mark_exited(stale) is False
+    assert running.core.sandboxes.find("c1") == fresh
+
+
+def test_what_goes_in_its_own_time_is_no_repair(running: Any) -> None:
+    driver = running.core.registry.driver("bridge")
+    looks = [list(driver.owned()) + [OwnedObject("link", "vethgone")], list(driver.owned())]
+    driver.owned = lambda: looks.pop(0)
+    assert running.core.reconciler._remove_orphans(driver) == []
+
+
 class Camera:
     """Copies database and kernel at the Nth write or kernel step, as a kill would leave them."""
 
@@ -150,12 +182,14 @@ VERBS = {
     "delete": lambda core: core.networks.delete("green"),
     "release": lambda core: core.sandboxes.release("c1"),
     "prune": lambda core: core.networks.prune(lambda network: True),
+    "adopt again": lambda core: core.sandboxes.adopt("c2", "/run/netns/c2"),
 }
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_killed_at_each_step(running: Any, tmp_path_factory: Any, verb: str) -> None:
     running.core.networks.create(NetworkRequest("green"))
+    leave_a_wish(running)
     running.stop()
     running._store = None
     start, kernel = running.folder, copy.deepcopy(running.kernel)
@@ -179,12 +213,30 @@ def test_killed_at_each_step(running: Any, tmp_path_factory: Any, verb: str) -> 
     assert step > 2
 
 
+def leave_a_wish(world: Any) -> None:
+    """c2 has ended; it keeps 10.1.0.77 on blue."""
+    world.adopt("c2", 12)
+    request = EndpointRequest(ipaddress.IPv4Address("10.1.0.77"))
+    world.core.connections.connect("blue", "c2", request)
+    path = "/run/netns/c2"
+    world.kernel.namespaces[path] = 13
+    for key in [key for key, place in world.kernel.links.items() if place[0] == path]:
+        del world.kernel.links[key]
+    world.kernel.configured.pop((path, "eth0"))
+    world.kernel.gateways.pop(path)
+    world.core.reconciler.sweep()
+
+
 def check_agreement(world: Any) -> None:
     """Kernel and leases are exactly what the records say."""
     state = world.core.networks._state
     networks = {item.id for item in state.networks()}
     assert set(world.kernel.networks) == networks
-    assert set(world.kernel.links) == {item.id for item in state.endpoints()}
+    joined = [item for item in state.endpoints() if item.phase is Phase.ACTIVE]
+    assert set(world.kernel.links) == {item.id for item in joined}
+    addresses = {str(item.request.ipv4) for item in state.endpoints()}
+    assert "10.1.0.77" in addresses  # the wish of c2 is never lost
     wanted = {str(pool.gateway.ip) for item in state.networks() for pool in item.ipv4}
-    wanted |= {str(item.interface.address.ip) for item in state.endpoints()}
+    held = [item.interface.address for item in state.endpoints()]
+    wanted |= {str(address.ip) for address in held if address is not None}
     assert world.leased() == wanted

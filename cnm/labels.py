@@ -44,6 +44,7 @@ BRIDGE_TRUSTED_HOST_INTERFACES = f"{PREFIX}.bridge.trusted_host_interfaces"
 
 IFNAME_MAX = 15  # IFNAMSIZ is 16 with the terminating zero
 
+_NO_IFNAMES = {"", ".", "..", "all", "default"}
 _TRUE = {"1", "t", "true", "T", "TRUE", "True"}
 _FALSE = {"0", "f", "false", "F", "FALSE", "False"}
 
@@ -79,14 +80,23 @@ def parse_int(key: str, text: str, low: int, high: int) -> int:
 
 
 def parse_ifname(key: str, text: str) -> str:
-    """A Linux interface name: 1 to 15 characters, no blank, no ``/``, not ``.`` or ``..``.
+    """A Linux interface name: 1 to 15 bytes that can be printed, no blank, ``/`` or ``:``.
+
+    The kernel takes a ``%`` for a place to put a number in, so that the link would have another
+    name than we know; ``all`` and ``default`` are folders of sysctls.
 
     :raises InvalidParameter: naming the key.
     """
-    if not text or text in {".", ".."} or any(c in "/:" or c.isspace() for c in text):
-        raise InvalidParameter(f'invalid interface name "{text}" for {key}')
-    if len(text.encode()) > IFNAME_MAX:
-        raise InvalidParameter(
-            f'invalid interface name "{text}" for {key}: longer than {IFNAME_MAX} characters'
-        )
+    trouble = _trouble_with_ifname(text)
+    if trouble:
+        shown = text if text.isprintable() else ascii(text)[1:-1]
+        raise InvalidParameter(f'invalid interface name "{shown}" for {key}: {trouble}')
     return text
+
+
+def _trouble_with_ifname(text: str) -> str:
+    if text in _NO_IFNAMES:
+        return 'must not be empty, ".", "..", "all" or "default"'
+    if not text.isprintable() or any(c in "/:%" or c.isspace() for c in text):
+        return 'must have no blanks, control characters, "/", ":" or "%"'
+    return f"longer than {IFNAME_MAX} characters" if len(text.encode()) > IFNAME_MAX else ""

@@ -21,6 +21,7 @@ from cnm.types import IPAddress, NetworkSpec
 MTU_MIN = 68  # RFC 791
 MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
 MTU_MAX = 65535
+_LAST_INTERFACE = 999
 ADVERTISE_COUNT_MAX = 3
 ADVERTISE_INTERVAL_MS = (100, 2000)  # Docker's limits
 
@@ -144,13 +145,20 @@ def _ifname(key: str, text: str) -> str | None:
 
 def _host_ifname(key: str, text: str) -> str | None:
     """As above, for names that go into nft's rules: there ``*`` is a wildcard, ``"`` an end."""
-    if any(c in '"*\\' or not c.isprintable() for c in text):
-        raise InvalidParameter(f'invalid interface name "{text}" for {key}')
-    return _ifname(key, text)
+    name = _ifname(key, text)
+    if any(c in '"*\\' for c in text):
+        raise InvalidParameter(
+            f'invalid interface name "{text}" for {key}: must have no ", * or \\'
+        )
+    return name
 
 
 def _prefix(key: str, text: str) -> str:
-    return labels.parse_ifname(key, f"{text}0")[:-1] if text else "eth"
+    """A number is put behind it: a container's networks may be a thousand."""
+    if not text:
+        return "eth"
+    labels.parse_ifname(key, f"{text}{_LAST_INTERFACE}")
+    return text
 
 
 def _mode(key: str, text: str) -> GatewayMode:

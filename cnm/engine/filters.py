@@ -7,13 +7,14 @@ labels, where all must match.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from cnm.engine import expression
 from cnm.errors import InvalidParameter
 
 _FALSE = {"", "0", "no", "false", "none"}
+_EXPRESSIONS = {"name", "id"}  # keys whose values are regular expressions
 
 
 def truth(text: str) -> bool:
@@ -31,13 +32,14 @@ class Filters:
     def parse(cls, text: str, accepted: Collection[str] | None = None) -> Filters:
         """Reads both shapes: ``{"name": {"x": true}}`` (CLI) and ``{"name": ["x"]}`` (docker-py).
 
-        :raises InvalidParameter: not such JSON, or a key that is not ``accepted``.
+        :raises InvalidParameter: not such JSON, a key that is not ``accepted``, or an
+            expression that could take long to match.
         """
         if not text:
             return cls()
         try:
             document = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidParameter("invalid filter") from None
         if document is None:
             return cls()
@@ -47,7 +49,10 @@ class Filters:
         for key in values:
             if accepted is not None and key not in accepted:
                 raise InvalidParameter(f"invalid filter '{key}'")
-        return cls({key: wanted for key, wanted in values.items() if wanted})
+        for key in values.keys() & _EXPRESSIONS:
+            for wanted in values[key]:
+                expression.check(key, wanted)
+        return cls({key: items for key, items in values.items() if items})
 
     def __contains__(self, key: str) -> bool:
         return key in self.values
@@ -68,7 +73,7 @@ class Filters:
         """One of the values equals one of the texts or is found in it as a regular expression."""
         if key not in self.values:
             return True
-        return any(_found(value, text) for value in self.values[key] for text in texts)
+        return any(expression.found(value, text) for value in self.values[key] for text in texts)
 
     def labels(self, key: str, labels: Mapping[str, str]) -> bool:
         """All values, each ``k`` or ``k=v``, are among the labels."""
@@ -107,12 +112,3 @@ def _values(wanted: object) -> tuple[str, ...]:
             return ()
         case _:
             raise InvalidParameter("invalid filter")
-
-
-def _found(pattern: str, text: str) -> bool:
-    if pattern == text:
-        return True
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return False  # as Docker: what is no expression matches by equality only

@@ -36,6 +36,11 @@ def test_no_filters(text: str) -> None:
         Filters.parse(text)
 
 
+def test_a_nest_that_json_cannot_hold() -> None:
+    with pytest.raises(InvalidParameter, match="^invalid filter$"):
+        Filters.parse("[" * 20_000)
+
+
 def test_unknown_key() -> None:
     with pytest.raises(InvalidParameter, match="^invalid filter 'foo'$"):
         Filters.parse('{"foo":["x"]}', {"name"})

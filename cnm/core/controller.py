@@ -289,7 +289,12 @@ class Networks:
     # predefined networks
 
     def ensure_predefined(self) -> None:
-        """Have the networks ``bridge``, ``host`` and ``none``, as on a new host."""
+        """Have the networks ``bridge``, ``host`` and ``none``, as on a new host.
+
+        A default network that the configuration now wants otherwise is made anew, if
+        no container has it; else it stays, and a log line says so.
+        """
+        self._give_up_outdated()
         for name in PREDEFINED:
             if self._state.network_named(name) is not None:
                 continue
@@ -300,6 +305,30 @@ class Networks:
             )
             network = self._create(request, predefined=True)
             self._tell_pool(network)
+
+    def _give_up_outdated(self) -> None:
+        network, wanted = self._state.network_named("bridge"), self._default_bridge()
+        if network is None or self._is_as(network, wanted):
+            return
+        if self._state.endpoints_of_network(network.id):
+            log.warning(
+                "network bridge stays as it was made: containers use it; disconnect them and "
+                "start the daemon again to have it as configured"
+            )
+            return
+        log.info("network bridge is made anew: its configuration has changed")
+        with self._locks.network(network.id, exclusive=True):
+            self.take_down(network)
+
+    def _is_as(self, network: Network, wanted: NetworkRequest) -> bool:
+        same_options = network.options == wanted.options
+        return same_options and all(
+            any(
+                config.subnet == held.subnet and config.gateway in (None, held.gateway)
+                for held in network.ipam_config
+            )
+            for config in wanted.ipam_config
+        )
 
     def _tell_pool(self, network: Network) -> None:
         wanted = self._settings.default_bridge_subnet

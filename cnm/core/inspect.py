@@ -212,11 +212,13 @@ class Inspector:
         self, network: Network, endpoint: Endpoint, dns_names: tuple[str, ...]
     ) -> Document:
         request = endpoint.request
-        wanted = {}
+        wanted: Document = {}
         if request.ipv4:
             wanted["IPv4Address"] = str(request.ipv4)
         if request.ipv6:
             wanted["IPv6Address"] = str(request.ipv6)
+        if request.link_local:
+            wanted["LinkLocalIPs"] = [str(address) for address in request.link_local]
         return {
             "IPAMConfig": wanted or None,
             "Links": list(request.links) or None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cnm.core.controller import CoreSettings
 from cnm.errors import (
     CNMError,
     Conflict,
@@ -219,6 +220,28 @@ def test_predefined(world: Any) -> None:
         world.core.networks.delete("bridge")
     with pytest.raises(Forbidden, match='only one instance of "host" network is allowed'):
         world.core.networks.create(request("other", driver="host"))
+
+
+def test_default_network_follows_the_configuration(
+    world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.core.networks.ensure_predefined()
+    first = world.core.networks.find("bridge")
+    subnet, gateway = net("10.99.0.0/24"), addr("10.99.0.7")
+    world.settings = CoreSettings(
+        default_bridge_subnet=subnet, default_bridge_gateway=gateway, default_mtu=1400
+    )
+    world.start().networks.ensure_predefined()
+    made = world.core.networks.find("bridge")
+    assert (made.ipv4[0].pool, made.ipv4[0].gateway.ip) == (subnet, gateway)
+    assert made.options["com.docker.network.driver.mtu"] == "1400"
+    assert made.id != first.id
+    world.adopt("c1", 7)
+    world.core.connections.connect("bridge", "c1", EMPTY)
+    world.settings = CoreSettings()
+    world.start().networks.ensure_predefined()
+    assert world.core.networks.find("bridge") == made
+    assert "stays as it was made: containers use it" in caplog.text
 
 
 def test_default_network_avoids_a_routed_pool(world: Any, caplog: pytest.LogCaptureFixture) -> None:

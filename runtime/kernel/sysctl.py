@@ -2,23 +2,37 @@
 
 Names are written with slashes (``net/ipv4/ip_forward``), because names of interfaces
 may have dots. ``/proc/sys/net`` shows the namespace of the thread that opens a file.
+
+Two of the host's sysctls are switches: writing them rewrites the same setting of each
+interface and of those to come (inet_forward_change in net/ipv4/devinet.c,
+addrconf_fixup_forwarding in net/ipv6/addrconf.c), IPv4's also ``all/accept_redirects``.
+What these held before is remembered too, and put back after their switch.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from cnm.errors import KernelError
 from cnm.hostapi import SysctlLedger
+from cnm.runtime.kernel import owner
+from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.netns import NetNS
 from cnm.undo import Teardown, Undo
 
 log = logging.getLogger(__name__)
 
 _ROOT = Path("/proc/sys")
+
+IP_FORWARD = "net/ipv4/ip_forward"
+IPV6_FORWARD = "net/ipv6/conf/all/forwarding"
+_ACCEPT_REDIRECTS = "net/ipv4/conf/all/accept_redirects"
+_OF_INTERFACE = re.compile(r"net/(?P<family>ipv[46])/conf/(?P<interface>[^/]+)/forwarding")
 
 
 def read(name: str, namespace: NetNS | None = None) -> str:
@@ -95,14 +109,15 @@ class HostSysctls:
         """
         teardown = Teardown("putting back sysctls that nothing needs")
         with self._mutex:
-            for name in self._ledger.remembered():
-                if name not in self._holders:
+            remembered = self._ledger.remembered()
+            for name in sorted(remembered, key=lambda name: _switch_of(name) is not None):
+                if name not in self._holders and _switch_of(name) not in self._holders:
                     with teardown.step():
                         self._restore(name)
         teardown.finish()
 
     def values(self) -> dict[str, tuple[str, str]]:
-        """name -> (value before us, value that we set), for ``net doctor``."""
+        """name -> (value before us, value that we set), what a switch rewrote included."""
         return self._ledger.remembered()
 
     def _set(self, name: str, current: str, value: str) -> None:
@@ -113,17 +128,105 @@ class HostSysctls:
                 undo.push(self._ledger.remember, name, *known)
             else:
                 undo.push(self._ledger.forget, name)
+                for rewritten, old, new in _rewritten_by(name, value):
+                    self._ledger.remember(rewritten, old, new)
+                    undo.push(self._ledger.forget, rewritten)
             write(name, value)
 
     def _restore(self, name: str) -> None:
+        """With all that it rewrote, if it is a switch."""
         old, ours = self._ledger.remembered().get(name, (None, None))
-        if old is None:
+        if old is None or ours is None:
             return  # it had the value before we needed it
-        try:
-            if read(name) == ours:
-                write(name, old)
-                log.info("sysctl %s: %s -> %s (not needed)", name.replace("/", "."), ours, old)
-        except KernelError as error:
-            if error.errno != errno.ENOENT:  # the interface it belonged to is gone
-                raise
+        if _switch_of(name) is not None:
+            self._write_back(name, old)
+            return
+        current = _read_if_there(name)
+        back = self._untouched(name, current) if current in (old, ours) else {}
+        if current == ours:
+            write(name, old)
+            log.info("sysctl %s: %s -> %s (not needed)", name.replace("/", "."), ours, old)
+        for item in self._rewritten(name).keys() - back.keys():
+            self._ledger.forget(item)
         self._ledger.forget(name)
+        teardown = Teardown(f"putting back what {name} rewrote")
+        for item, before in back.items():
+            with teardown.step():
+                self._write_back(item, before)
+        teardown.finish()
+
+    def _untouched(self, switch: str, current: str) -> dict[str, str]:
+        """What it rewrote, with the values before, but not what somebody has changed since.
+
+        ``current``: how it is; as before us, if we were killed while putting back.
+        """
+        return {
+            name: before
+            for name, before in self._rewritten(switch).items()
+            if _read_if_there(name) == _brought(name, current)
+        }
+
+    def _rewritten(self, switch: str) -> dict[str, str]:
+        """What the ledger holds of what this switch rewrote: the values before."""
+        remembered = self._ledger.remembered()
+        return {name: old for name, (old, _) in remembered.items() if _switch_of(name) == switch}
+
+    def _write_back(self, name: str, old: str) -> None:
+        if _read_if_there(name) not in (None, old):
+            write(name, old)
+            log.info("sysctl %s: %s again", name.replace("/", "."), old)
+        self._ledger.forget(name)
+
+
+def interface_of(name: str) -> tuple[str, str] | None:
+    """Family and interface of the sysctl of an interface that a switch rewrites."""
+    found = _OF_INTERFACE.fullmatch(name)
+    return None if found is None or name == IPV6_FORWARD else (found["family"], found["interface"])
+
+
+def forwarding_interfaces(family: str) -> dict[str, str]:
+    """Each interface that is not ours, and ``default``, and whether it forwards: 0 or 1."""
+    with Netlink() as netlink:
+        ours = {link.name for link, _, _ in owner.owned_links(netlink)}
+    found = {}
+    for folder in sorted((_ROOT / f"net/{family}/conf").glob("*")):
+        value = _read_if_there(f"net/{family}/conf/{folder.name}/forwarding")
+        if folder.name not in ours | {"all"} and value is not None:
+            found[folder.name] = value
+    return found
+
+
+def _switch_of(name: str) -> str | None:
+    """The sysctl that rewrites this one."""
+    found = interface_of(name)
+    if found is not None:
+        return IP_FORWARD if found[0] == "ipv4" else IPV6_FORWARD
+    return IP_FORWARD if name == _ACCEPT_REDIRECTS else None
+
+
+def _rewritten_by(name: str, value: str) -> Iterator[tuple[str, str, str]]:
+    """Of a switch: what it rewrites when it is set so, the value there now, and the new one."""
+    if name not in (IP_FORWARD, IPV6_FORWARD):
+        return
+    family = "ipv4" if name == IP_FORWARD else "ipv6"
+    for interface, old in forwarding_interfaces(family).items():
+        yield f"net/{family}/conf/{interface}/forwarding", old, value
+    if name == IP_FORWARD:
+        yield _ACCEPT_REDIRECTS, read(_ACCEPT_REDIRECTS), _brought(_ACCEPT_REDIRECTS, value)
+
+
+def _brought(name: str, value: str) -> str:
+    """What a switch that is set to ``value`` writes there: a router takes no redirects."""
+    if name == _ACCEPT_REDIRECTS:
+        return "1" if value == "0" else "0"
+    return value
+
+
+def _read_if_there(name: str) -> str | None:
+    """``None``: the interface it belongs to is gone."""
+    try:
+        return read(name)
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return None

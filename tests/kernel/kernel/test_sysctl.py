@@ -19,6 +19,7 @@ from cnm.store import SqliteStore
 pytestmark = pytest.mark.kernel
 
 FORWARD = "net/ipv4/ip_forward"
+FORWARD6 = "net/ipv6/conf/all/forwarding"
 REDIRECTS = "net/ipv4/conf/all/send_redirects"
 
 
@@ -159,3 +160,74 @@ def test_one_that_cannot_be_put_back_keeps_no_other_from_it(
     assert "words" in str(caught.value)
     assert shown(host_ns, REDIRECTS) == "0"
     assert list(store.ledger.remembered()) == [FORWARD]
+
+
+def uplinks(namespace: Namespace) -> None:
+    """One that forwards while the host does not, for both families, and one that does not."""
+    namespace.sh("link add up0 type bridge; link add up1 type bridge; link set up0 up")
+    for family in ("ipv4", "ipv6"):
+        namespace.run("sysctl", "-q", "-w", f"net.{family}.conf.up0.forwarding=1")
+
+
+def interface_settings(namespace: Namespace) -> str:
+    """All that a switch rewrites."""
+    return namespace.run(
+        "sh", "-c", "cd /proc/sys/net; grep . ipv?/conf/*/forwarding ipv4/conf/all/accept_redirects"
+    )
+
+
+@pytest.mark.parametrize("how", ["released", "restarted", "killed half-way"])
+@pytest.mark.parametrize("redirects", ["0", "1"])
+@pytest.mark.parametrize("switch", [FORWARD, FORWARD6])
+def test_what_a_switch_rewrote_is_put_back(
+    switch: str, redirects: str, how: str, host_ns: Namespace, store: SqliteStore
+) -> None:
+    uplinks(host_ns)
+    host_ns.run("sysctl", "-q", "-w", f"net.ipv4.conf.all.accept_redirects={redirects}")
+    before = interface_settings(host_ns)
+    settings = HostSysctls(store.ledger)
+    settings.need(switch, "1", holder="blue", reason="test")
+    assert interface_settings(host_ns) != before
+    if how == "released":
+        settings.release("blue")
+    elif how == "killed half-way":
+        sysctl.write(switch, "0")
+    HostSysctls(store.ledger).restore_unheld()
+    assert interface_settings(host_ns) == before
+    assert store.ledger.remembered() == {}
+
+
+def test_what_a_switch_rewrote_stays_while_it_is_needed(
+    host_ns: Namespace, store: SqliteStore
+) -> None:
+    uplinks(host_ns)
+    HostSysctls(store.ledger).need(FORWARD, "1", holder="blue", reason="test")
+    restarted = HostSysctls(store.ledger)
+    restarted.need(FORWARD, "1", holder="blue", reason="test")
+    restarted.restore_unheld()
+    assert shown(host_ns, "net/ipv4/conf/up1/forwarding") == "1"
+    restarted.release("blue")
+    assert shown(host_ns, "net/ipv4/conf/up1/forwarding") == "0"
+    assert shown(host_ns, "net/ipv4/conf/up0/forwarding") == "1"
+
+
+def test_interfaces_that_came_went_or_were_set_since(
+    host_ns: Namespace, settings: HostSysctls
+) -> None:
+    uplinks(host_ns)
+    host_ns.sh("link add up2 type bridge")
+    host_ns.run("sysctl", "-q", "-w", "net.ipv4.conf.up2.forwarding=1")
+    settings.need(FORWARD, "1", holder="blue", reason="test")
+    host_ns.sh("link add late type bridge; link delete up2")
+    host_ns.run("sysctl", "-q", "-w", "net.ipv4.conf.up0.forwarding=0")
+    settings.release("blue")
+    assert shown(host_ns, "net/ipv4/conf/up0/forwarding") == "0"
+    assert shown(host_ns, "net/ipv4/conf/late/forwarding") == "0"
+    assert settings.values() == {}
+
+
+def test_links_of_ours_are_not_remembered(host_ns: Namespace, settings: HostSysctls) -> None:
+    host_ns.sh(f"link add br-a type bridge; link set br-a alias cnm:network:{'a' * 64}")
+    settings.need(FORWARD, "1", holder="blue", reason="test")
+    assert not [name for name in settings.values() if "br-a" in name]
+    assert "net/ipv4/conf/default/forwarding" in settings.values()

@@ -92,7 +92,7 @@ class RuntimeClient:
             link.settimeout(timeout_s)
             try:
                 code: int = _answer(link)[0]["done"]
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):  # the latter for a time-out of 0
                 raise Unavailable(f"{process_id} did not end within {timeout_s} s") from None
             return code
 

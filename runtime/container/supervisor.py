@@ -246,12 +246,12 @@ def main(arguments: Sequence[str]) -> int:
     places = Places(options.exec_root)
     places.make()
     run_protected("cnm.runtime.container.supervisor", arguments)
+    if _lock(places) is None:  # before the fork: who started us learns that it is decided
+        return 1
     if os.fork():
         os._exit(0)  # whoever started us has no child to look after
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    if _lock(places) is None:
-        return 1
     _detach(places)
     leave_service(options.cgroup_parent)
     supervisor = Supervisor(places, options.cgroup_parent)

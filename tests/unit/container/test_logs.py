@@ -16,7 +16,6 @@ from cnm.runtime.container.logfile import LONGEST_LINE, LogFile
 from cnm.runtime.container.logs import LogQuery
 from cnm.runtimeapi import LogOptions
 
-
 ALL = LogQuery()
 
 

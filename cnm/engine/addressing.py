@@ -19,6 +19,8 @@ from cnm.types import EndpointRequest, IPAddress, IpamConfig, IPNetwork, Network
 A = TypeVar("A", IPv4Address, IPv6Address)
 
 _PREFIX = re.compile(r"[0-9a-fA-F:.]+/(0|[1-9][0-9]{0,2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # and halves of characters
+_INT_MAX = (1 << 63) - 1  # what Go's int holds
 _MAC = re.compile(r"([0-9a-fA-F]{2})((:[0-9a-fA-F]{2}){5}|(-[0-9a-fA-F]{2}){5})")
 
 
@@ -29,6 +31,7 @@ def network_request(body: NetworkCreateBody, *, ipv4_can_be_off: bool) -> Networ
     """
     faults: list[str] = []
     pools = [_pool(item, faults) for item in body.ipam.config]
+    _printable("driver option", [*body.options, *body.options.values()], faults)
     _refuse("invalid network config", faults)
     return NetworkRequest(
         name=body.name,
@@ -66,6 +69,11 @@ def endpoint_request(body: EndpointBody, *, mac_counts: bool) -> EndpointRequest
         driver_opts=body.driver_opts,
         gw_priority=body.gw_priority,
     )
+    _printable("alias", body.aliases, faults)
+    _printable("link", body.links, faults)
+    _printable("driver option", [*body.driver_opts, *body.driver_opts.values()], faults)
+    if abs(body.gw_priority) > _INT_MAX:
+        faults.append("invalid gateway priority: out of range")
     _refuse("invalid endpoint settings", faults)
     return request
 
@@ -142,7 +150,7 @@ def _of_family(family: type[A], name: str, text: str, faults: list[str]) -> A | 
 def _link_local(texts: Iterable[str], faults: list[str]) -> Iterable[IPAddress]:
     for text in texts:
         address = _address(text)
-        if address is None or address.is_unspecified:
+        if address is None or not address.is_link_local:
             faults.append(f"invalid link-local IP address: {text}")
         else:
             yield address
@@ -154,6 +162,16 @@ def _mac(text: str, faults: list[str]) -> str | None:
     if not _MAC.fullmatch(text):
         faults.append(f"invalid MAC address: {text}")
     return text.lower().replace("-", ":")
+
+
+def unusable(text: str) -> bool:
+    """Whether the text has what no name, path or option can have: control characters, NUL."""
+    return _CONTROL.search(text) is not None
+
+
+def _printable(what: str, texts: Iterable[str], faults: list[str]) -> None:
+    if any(unusable(text) for text in texts):
+        faults.append(f"invalid {what}: it has control characters")
 
 
 def _address(text: str) -> IPAddress | None:

@@ -39,6 +39,13 @@ def failure(status: int, message: str) -> Json:
     return Json({"message": message}, status)
 
 
+def unreadable(error: Exception) -> str:
+    """What is wrong with a text that could not be read, in one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split())
+
+
 def install(app: FastAPI) -> None:
     """Make the app answer its errors in Docker's shape."""
     app.add_exception_handler(CNMError, _refused)
@@ -57,8 +64,12 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _unknown_path(request: Request, error: Exception) -> Response:
     """Docker answers 404 to a method that a path does not have, too."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return failure(404, PAGE_NOT_FOUND) if status in {404, 405} else failure(status, str(error))
+    assert isinstance(error, HTTPException)
+    if error.status_code in {404, 405}:
+        return failure(404, PAGE_NOT_FOUND)
+    if isinstance(error.__cause__, ValueError | RecursionError):  # raised where the body is read
+        return failure(400, f"invalid JSON: {unreadable(error.__cause__)}")
+    return failure(error.status_code, error.detail)
 
 
 def _bad_body(request: Request, error: Exception) -> Response:

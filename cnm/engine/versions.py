@@ -22,6 +22,8 @@ ANNOUNCED = ApiVersion(1, 51)  # newest clients come down to it; still has the f
 NEWEST = ApiVersion(1, 55)  # accepted, if a client insists on it in its path
 OLDEST = ApiVersion(1, 24)
 
+_DIGITS_MAX = 9
+_SHOWN_MAX = 40  # characters of a wrong version in a message
 _PREFIX = re.compile(r"/v([0-9]+(?:\.[0-9]+)?)(/.*)", re.DOTALL)
 
 
@@ -36,14 +38,20 @@ def split_path(path: str) -> tuple[ApiVersion, str]:
     if found is None:
         return ANNOUNCED, path
     major, _, minor = found[1].partition(".")
-    version = ApiVersion(int(major), int(minor or 0))
+    version = ApiVersion(_number(major), _number(minor or "0"))
+    shown = found[1][:_SHOWN_MAX]
     if version > NEWEST:
         raise InvalidParameter(
-            f"client version {found[1]} is too new. Maximum supported API version is {NEWEST}"
+            f"client version {shown} is too new. Maximum supported API version is {NEWEST}"
         )
     if version < OLDEST:
         raise InvalidParameter(
-            f"client version {found[1]} is too old. Minimum supported API version is {OLDEST},"
+            f"client version {shown} is too old. Minimum supported API version is {OLDEST},"
             " please upgrade your client to a newer version"
         )
     return version, found[2]
+
+
+def _number(digits: str) -> int:
+    """Python refuses to read thousands of digits; so many are too new in any case."""
+    return int(digits[:_DIGITS_MAX])

@@ -185,6 +185,12 @@ def test_a_connect_request() -> None:
         ({"IPAMConfig": {"IPv6Address": "10.0.0.1"}}, "invalid IPv6 address: 10.0.0.1"),
         ({"IPAMConfig": {"IPv6Address": "fe80::1%a"}}, "invalid IPv6 address: fe80::1%a"),
         ({"IPAMConfig": {"LinkLocalIPs": ["x"]}}, "invalid link-local IP address: x"),
+        ({"IPAMConfig": {"LinkLocalIPs": ["8.8.8.8"]}}, "invalid link-local IP address: 8.8.8.8"),
+        ({"Aliases": ["a\x00b"]}, "invalid alias: it has control characters"),
+        ({"Links": ["a\nb"]}, "invalid link: it has control characters"),
+        ({"DriverOpts": {"k": "x\x01y"}}, "invalid driver option: it has control characters"),
+        ({"DriverOpts": {"k": "\ud800"}}, "invalid driver option: it has control characters"),
+        ({"GwPriority": 1 << 63}, "invalid gateway priority: out of range"),
         ({"MacAddress": "02:42"}, "invalid MAC address: 02:42"),
     ],
 )

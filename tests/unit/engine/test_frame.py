@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,16 +27,31 @@ async def broken(scope: Scope, receive: Receive, send: Send) -> None:
     raise RuntimeError("never foreseen")
 
 
+async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive)
+    try:
+        size = len(await request.body())
+    except HTTPException as error:
+        await Response(error.detail, error.status_code)(scope, receive, send)
+        return
+    await Response(str(size))(scope, receive, send)
+
+
 def ask(
-    path: str, headers: dict[str, str] | None = None, app: ASGIApp = echo
+    path: str,
+    headers: dict[str, str] | None = None,
+    app: ASGIApp = echo,
+    chunks: Sequence[bytes] = (b"",),
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of one request."""
     sent: list[Any] = []
     raw = [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": raw}
 
+    coming = list(chunks)
+
     async def receive() -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": coming.pop(0), "more_body": bool(coming)}
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -86,6 +105,39 @@ def test_a_body_that_nobody_needs() -> None:
     status, _, body = ask("/networks/create", {"Content-Length": "5000000"})
     assert status == 400
     assert json.loads(body)["message"] == "the body has 5000000 bytes: at most 4194304 are read"
+
+
+_CHUNKS = [b" " * (1 << 20)] * 5
+
+
+def test_chunks_that_nobody_needs() -> None:
+    status, _, body = ask(
+        "/networks/create", {"Transfer-Encoding": "chunked"}, reading, [*_CHUNKS, b"never read"]
+    )
+    assert (status, body) == (400, b"the body is too long: at most 4194304 bytes are read")
+
+
+def test_an_image_may_be_long() -> None:
+    status, _, body = ask("/images/load", {"Transfer-Encoding": "chunked"}, reading, _CHUNKS)
+    assert (status, body) == (200, b"5242880")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("embedded null byte"), "embedded null byte"),
+        (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply"),
+        (OverflowError("too\nlarge"), "too large"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), "File name too long"),
+    ],
+    ids=["value", "recursion", "overflow", "path"],
+)
+def test_a_value_that_no_check_foresaw(error: Exception, message: str) -> None:
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    status, _, body = ask("/x", app=failing)
+    assert (status, json.loads(body)) == (400, {"message": f"invalid value: {message}"})
 
 
 def test_a_surprise_is_one_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -40,6 +40,10 @@ def test_a_prefix_is_taken_off(path: str, version: ApiVersion, rest: str) -> Non
             ),
         ),
         ("/v2/info", "client version 2 is too new. Maximum supported API version is 1.55"),
+        (
+            f"/v{'9' * 5000}/info",
+            f"client version {'9' * 40} is too new. Maximum supported API version is 1.55",
+        ),
     ],
 )
 def test_versions_that_are_not_served(path: str, message: str) -> None:

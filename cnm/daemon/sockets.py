@@ -16,7 +16,7 @@ from cnm.errors import Unavailable
 
 GROUP = "cnm"
 _MODE = 0o660
-_BACKLOG = 1024
+BACKLOG = 1024
 _UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
@@ -64,7 +64,7 @@ def _listening(path: str) -> Iterator[socket.socket]:
         try:
             with contextlib.suppress(KeyError):  # no such group: root alone
                 os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
-            server.listen(_BACKLOG)
+            server.listen(BACKLOG)
             yield server
         finally:
             with contextlib.suppress(OSError):

@@ -15,8 +15,9 @@ from cnm.engine.createbody import ExecBody, ExecStartBody
 from cnm.engine.definition import environment
 from cnm.engine.frame import asked_version
 from cnm.engine.hijack import FRAMED, RAW, Hijack
+from cnm.engine.streaming import STDOUT, frame
 from cnm.engine.versions import ApiVersion
-from cnm.errors import InvalidParameter, StartFailed
+from cnm.errors import InvalidParameter
 
 _MEDIA_TYPES = ApiVersion(1, 42)
 
@@ -46,14 +47,13 @@ def routes(core: Core) -> APIRouter:
         tty = item.request.command.tty
         escape = detachkeys.Escape(detachkeys.parse(item.request.detach_keys)) if tty else None
 
-        def begin() -> str:
+        def begin() -> bytes:
             try:
                 core.execs.start(item.id, rows, columns)
-            except StartFailed as error:
-                return str(error)
             except Exception as error:  # the head is out: there is no status to tell it with
-                return f"{type(error).__name__}: {error}"
-            return ""
+                text = f"{error}\r\n".encode()
+                return text if tty else frame(STDOUT, text)
+            return b""
 
         return Hijack(stream, media_type(tty, asked_version(request)), escape=escape, begin=begin)
 

@@ -36,6 +36,7 @@ class HijackableProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._early = bytearray()  # what the client sent after its request to upgrade
+        self._body_left = 0  # of such a request: the parser takes its body for the stream
         self._upgrading = False
 
     def on_message_begin(self) -> None:
@@ -43,19 +44,37 @@ class HijackableProtocol(HttpToolsProtocol):
         super().on_message_begin()
         cast(dict[str, Any], self.scope)[_KEY] = self
 
+    def on_headers_complete(self) -> None:
+        """As ever; after a request to upgrade the parser reads no other."""
+        super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
     def data_received(self, data: bytes) -> None:
         """As ever; after a request to upgrade bytes are kept for whoever takes over."""
         if self._upgrading:
-            self._early += data
+            self._after_head(data)
             return
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._upgrading = True
-            self._early += data[upgrade.args[0] :]
+            self._body_left = int(dict(self.headers).get(b"content-length", b"0"))
+            self.cycle.more_body = self._body_left > 0
+            self._after_head(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
+
+    def _after_head(self, data: bytes) -> None:
+        if self._body_left:
+            part = data[: self._body_left]
+            self._body_left -= len(part)
+            self.cycle.body += part
+            self.cycle.more_body = self._body_left > 0
+            self.cycle.message_event.set()
+            data = data[len(part) :]
+        self._early += data
 
     def take_over(self, head: bytes, successor: asyncio.Protocol) -> bytes:
         """Answer with ``head`` in a write of its own and let ``successor`` have the transport.
@@ -79,8 +98,8 @@ class HijackableProtocol(HttpToolsProtocol):
 class Hijack(Response):
     """Answers by joining the client's connection with a process' stream.
 
-    ``begin`` runs in a thread when the head is out (an exec is started then); a text
-    that it returns is shown to the client at the end. ``detached`` is called if the client
+    ``begin`` runs in a thread when the head is out (an exec is started then); what it
+    returns, if anything, is the last that is sent. ``detached`` is called if the client
     typed the keys of ``escape``.
     """
 
@@ -91,7 +110,7 @@ class Hijack(Response):
         *,
         prefix: bytes = b"",
         escape: Escape | None = None,
-        begin: Callable[[], str] | None = None,
+        begin: Callable[[], bytes] | None = None,
         detached: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
@@ -105,7 +124,7 @@ class Hijack(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection: HijackableProtocol = scope[_KEY]
         loop = asyncio.get_running_loop()
-        client = _Client(self._escape, self._detached)
+        client = _Client(self._escape, self._detached, held=self._begin is not None)
         connection.pause_reading()
         early = connection.take_over(_head(scope, self._media_type), client)
         self._stream.setblocking(False)
@@ -120,10 +139,8 @@ class Hijack(Response):
         if self._begin is not None:
             await self._run(self._begin, client)
 
-    async def _run(self, begin: Callable[[], str], client: _Client) -> None:
-        complaint = await asyncio.to_thread(begin)
-        if complaint:
-            client.complain(complaint.encode() + b"\r\n")
+    async def _run(self, begin: Callable[[], bytes], client: _Client) -> None:
+        client.release(await asyncio.to_thread(begin))
 
 
 def _head(scope: Scope, media_type: str) -> bytes:
@@ -138,7 +155,11 @@ class _Client(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, escape: Escape | None, detached: Callable[[], None] | None) -> None:
+    def __init__(
+        self, escape: Escape | None, detached: Callable[[], None] | None, *, held: bool
+    ) -> None:
+        self._held = held  # the last word is not said yet
+        self._over = False
         self._escape = escape
         self._detached = detached
         self._process: _Process | None = None
@@ -194,14 +215,19 @@ class _Client(asyncio.Protocol):
         if self._process is not None:
             self._process.transport.close()
 
-    def complain(self, text: bytes) -> None:
-        """The last word: the process did not start."""
-        self.transport.write(text)
-        self.end()
+    def release(self, last_words: bytes) -> None:
+        """The process has started, or not: then this is why."""
+        self._held = False
+        if last_words:
+            self.transport.write(last_words)
+        if last_words or self._over:
+            self.end()
 
     def end(self) -> None:
-        """What is buffered is sent first."""
-        self.transport.close()
+        """The process is done. What is buffered is sent first."""
+        self._over = True
+        if not self._held:
+            self.transport.close()
 
 
 class _Process(asyncio.Protocol):

@@ -22,7 +22,8 @@ from cnm.runtime.container.logs import LogEntry
 
 log = logging.getLogger(__name__)
 
-_NUMBERS = {"stdout": 1, "stderr": 2}
+STDOUT, STDERR = 1, 2
+_NUMBERS = {"stdout": STDOUT, "stderr": STDERR}
 _PIECE = 64 * 1024  # bytes of log sent in one go
 _AHEAD = 4  # such pieces that may wait for a slow client
 _STOP_CHECK_S = 0.5  # how soon an open answer notices that the daemon stops

@@ -75,8 +75,23 @@ def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefin
         stop_signal=body.stop_signal,
         stop_timeout_s=None if body.stop_timeout is None else float(body.stop_timeout),
         config=config,
-        host_config={**host.model_dump(by_alias=True), "NetworkMode": mode},
+        host_config=_shown(host, mode),
     )
+
+
+def _shown(host: HostConfigBody, mode: str) -> dict[str, object]:
+    """What inspect shows: Docker fills in its defaults (docker-py looks for the log's type)."""
+    shown = host.model_dump(by_alias=True)
+    shown["LogConfig"]["Type"] = host.log_config.type or "json-file"
+    shown["RestartPolicy"]["Name"] = host.restart_policy.name or "no"
+    return {
+        **shown,
+        "NetworkMode": mode,
+        "ShmSize": _shm_size(host.shm_size),
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "Runtime": "cnm",
+    }
 
 
 def warnings(body: ContainerCreateBody) -> list[str]:

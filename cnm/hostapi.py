@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,3 +58,6 @@ class HostSettings(Protocol):
 
         but only where the sysctl still holds what we set.
         """
+
+    def values(self) -> Mapping[str, tuple[str, str]]:
+        """name -> (value before us, value that we set), also of what a switch rewrote."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,3 +134,7 @@ class WithoutForwarding:
     def release(self, holder: str) -> None:
         """As :meth:`HostSettings.release`."""
         self._inner.release(holder)
+
+    def values(self) -> Mapping[str, tuple[str, str]]:
+        """As :meth:`HostSettings.values`."""
+        return self._inner.values()

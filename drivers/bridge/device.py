@@ -131,6 +131,11 @@ class Bridges:
             raise KernelError(errno.ENODEV, f"bridge {wanted.name}")
         return found
 
+    def is_adopted(self, wanted: BridgePlan) -> bool:
+        """Whether it stands and is somebody else's."""
+        found = self._netlink.link(wanted.name)
+        return found is not None and found.alias != wanted.mark
+
     def delete(self, wanted: BridgePlan) -> None:
         """Remove our bridge, or our addresses from an adopted one. Already gone is success."""
         found = self._netlink.link(wanted.name)

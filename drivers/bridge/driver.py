@@ -19,6 +19,7 @@ from cnm import labels
 from cnm.driverapi import Capability, DriverContext
 from cnm.drivers.bridge import diagnosis
 from cnm.drivers.bridge.device import BridgePlan, Bridges
+from cnm.drivers.bridge.firewall import NetworkPolicy
 from cnm.drivers.bridge.forwarding import Forwarding
 from cnm.drivers.bridge.options import GatewayMode, parse_endpoint, parse_network
 from cnm.drivers.bridge.reaper import Reaper
@@ -72,7 +73,7 @@ class BridgeDriver:
         self._bridges = Bridges(netlink, self._reaper)
         self._pairs = Pairs(netlink, self._reaper)
         self._ruleset = Ruleset(nft, generation)
-        self._forwarding = Forwarding(settings, netlink)
+        self._forwarding = Forwarding(settings, netlink, self._ruleset.guard)
         self._networks: dict[NetworkID, NetworkRecord] = {}
         self._bridge_names: dict[str, NetworkID] = {}
 
@@ -110,7 +111,7 @@ class BridgeDriver:
             self._learn(new)
             undo.push(self._forget, new)
             self._bridges.check(new.bridge)
-            self._ruleset.add(network.id, new.policy())
+            self._ruleset.add(network.id, self._policy(new))
             undo.push(self._ruleset.remove, network.id)
             undo.push(self._bridges.delete, new.bridge)  # an adopted one may be half done
             self._bridges.ensure(new.bridge)
@@ -262,6 +263,9 @@ class BridgeDriver:
             raise NotFound(f"network {network_id} not found")
         return known
 
+    def _policy(self, known: NetworkRecord) -> NetworkPolicy:
+        return known.policy(adopted=self._bridges.is_adopted(known.bridge))
+
     def _plans(self) -> list[BridgePlan]:
         return [known.bridge for known in list(self._networks.values())]
 
@@ -282,7 +286,7 @@ class BridgeDriver:
             )
 
     def _put_in_order(self, known: NetworkRecord) -> list[Repair]:
-        repairs = self._ruleset.restore(known.spec.id, known.policy())
+        repairs = self._ruleset.restore(known.spec.id, self._policy(known))
         repairs += self._bridges.ensure(known.bridge)
         self._forwarding.need(known.spec)
         return repairs

@@ -17,6 +17,13 @@ Table ``inet cnm-bridge``, what is routed:
   bridge where it came in (the kernel tells that there since 5.6): sets of subnets would
   need intervals.
 
+A bridge that the administrator had before is shared with him: there only our subnets are
+ours, which stand in small interval sets; all else on it is neither kept out nor translated.
+
+Where we switched forwarding on, interfaces that were there before and did not forward
+still do not among themselves, so that the host does not become a router by the way. What
+was made later, as by another engine, routes as the administrator of that wants.
+
 With ``net.bridge.bridge-nf-call-iptables`` frames between two ports of a bridge pass
 these chains too, arriving and leaving by the bridge; the first rule is for them. A
 bridge with ICC off and a physical port of the administrator's is then cut off from that
@@ -36,12 +43,12 @@ here; ``--link`` its accepted pairs before the rules for ICC in both tables.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cnm.drivers.bridge.options import GatewayMode, NetworkOptions
 from cnm.runtime.kernel.nft import Batch, Chain, Map, Rule, Set, Table
-from cnm.types import IPAddress, NetworkSpec
+from cnm.types import IPAddress, IPNetwork, NetworkSpec
 
 TABLE = "cnm-bridge"
 ROUTED_FAMILY = "inet"
@@ -72,6 +79,7 @@ class NetworkPolicy:
     ipv4: FamilyPolicy | None = None
     ipv6: FamilyPolicy | None = None
     trusted: tuple[str, ...] = ()
+    shared: tuple[IPNetwork, ...] | None = None  # our subnets, if the bridge is somebody else's
 
 
 class Member(NamedTuple):
@@ -88,8 +96,10 @@ def member(set_name: str, text: str) -> Member:
     return Member(set_name, key, value or None)
 
 
-def policy(network: NetworkSpec, options: NetworkOptions, bridge: str) -> NetworkPolicy:
-    """What a network with these options is allowed."""
+def policy(
+    network: NetworkSpec, options: NetworkOptions, bridge: str, *, adopted: bool
+) -> NetworkPolicy:
+    """What a network with these options is allowed. ``adopted``: the bridge is not ours."""
     ipv4 = FamilyPolicy(options.mode_ipv4, options.masquerade, options.host_ipv4)
     ipv6 = FamilyPolicy(options.mode_ipv6, options.masquerade, options.host_ipv6)
     return NetworkPolicy(
@@ -99,6 +109,7 @@ def policy(network: NetworkSpec, options: NetworkOptions, bridge: str) -> Networ
         ipv4 if network.enable_ipv4 else None,
         ipv6 if network.enable_ipv6 else None,
         options.trusted_interfaces,
+        tuple(item.pool for item in (*network.ipv4, *network.ipv6)) if adopted else None,
     )
 
 
@@ -111,7 +122,12 @@ def port_group(*, guarded: bool, icc: bool) -> int:
 def members(network: NetworkPolicy) -> Iterator[Member]:
     """All that the routed table holds of a network."""
     bridge = _quoted(network.bridge)
-    yield Member("bridges", bridge)
+    if network.shared is None:
+        yield Member("bridges", bridge)
+    else:
+        yield Member("shared", bridge)
+        for subnet in network.shared:
+            yield Member(f"shared_ipv{subnet.version}", f"{bridge} . {subnet}")
     if network.icc:
         yield Member("same_network", f"{bridge} . {bridge}")
     if network.internal:
@@ -137,6 +153,17 @@ def _family_members(family: str, bridge: str, allowed: FamilyPolicy) -> Iterator
         yield Member("masqueraded", f"{family} . {bridge}")
 
 
+def guard(interfaces: Iterable[tuple[str, str]]) -> tuple[Member, ...]:
+    """Keep the host from routing between these interfaces (family and name)."""
+    found = []
+    for family, name in interfaces:
+        if not any(c in '"*\\' for c in name):  # nft has no way to write these
+            interface = _quoted(name)
+            found.append(Member("not_forwarding", f"{family} . {interface}"))
+            found.append(Member("one_interface", f"{interface} . {interface}"))
+    return tuple(dict.fromkeys(found))
+
+
 def routed_table(content: Iterable[Member]) -> Table:
     """Table ``inet cnm-bridge`` with these elements."""
     held = list(content)
@@ -144,8 +171,8 @@ def routed_table(content: Iterable[Member]) -> Table:
         ROUTED_FAMILY,
         TABLE,
         sets=tuple(
-            Set(name, key, tuple(item.key for item in held if item.set == name), comment)
-            for name, key, comment in _SETS
+            replace(kind, elements=tuple(item.key for item in held if item.set == kind.name))
+            for kind in _SETS
         ),
         maps=tuple(
             Map(
@@ -178,7 +205,7 @@ def change(gone: Iterable[Member], new: Iterable[Member]) -> Batch:
 
 def set_names() -> tuple[str, ...]:
     """Sets and maps of the routed table."""
-    return tuple(name for name, *_ in (*_SETS, *_MAPS))
+    return (*(kind.name for kind in _SETS), *(name for name, *_ in _MAPS))
 
 
 def _quoted(interface: str) -> str:
@@ -186,23 +213,61 @@ def _quoted(interface: str) -> str:
 
 
 _SETS = (
-    ("bridges", ("ifname",), "the bridges of our networks"),
-    ("same_network", ("ifname", "ifname"), "containers of these may talk to each other"),
-    ("internal", ("ifname",), "networks without an outside"),
-    (
+    Set("bridges", ("ifname",), comment="the bridges of our networks"),
+    Set("shared", ("ifname",), comment="bridges of others that networks of ours are on"),
+    Set(
+        "shared_ipv4",
+        ("ifname", "ipv4_addr"),
+        comment="our subnets on those: all that is ours there",
+        flags=("interval",),
+    ),
+    Set(
+        "shared_ipv6",
+        ("ifname", "ipv6_addr"),
+        comment="our subnets on those: all that is ours there",
+        flags=("interval",),
+    ),
+    Set("same_network", ("ifname",) * 2, comment="containers of these may talk to each other"),
+    Set("internal", ("ifname",), comment="networks without an outside"),
+    Set(
         "routed",
         ("nf_proto", "ifname"),
-        "container addresses are known outside: gateway mode routed",
+        comment="container addresses are known outside: gateway mode routed",
     ),
-    ("unprotected", ("nf_proto", "ifname"), "all ports are open: gateway mode nat-unprotected"),
-    ("trusted", ("ifname", "ifname"), "host interfaces that may reach a network directly"),
-    ("masqueraded", ("nf_proto", "ifname"), "leave with the address of the outgoing interface"),
+    Set(
+        "unprotected",
+        ("nf_proto", "ifname"),
+        comment="all ports are open: gateway mode nat-unprotected",
+    ),
+    Set("trusted", ("ifname",) * 2, comment="host interfaces that may reach a network directly"),
+    Set(
+        "masqueraded",
+        ("nf_proto", "ifname"),
+        comment="leave with the address of the outgoing interface",
+    ),
+    Set(
+        "not_forwarding",
+        ("nf_proto", "ifname"),
+        comment="interfaces that did not forward before we switched forwarding on",
+    ),
+    Set(
+        "one_interface",
+        ("ifname",) * 2,
+        comment="the same twice: frames within a bridge, if they are filtered",
+    ),
 )
 
 _MAPS = (
     ("source_ipv4", ("ifname",), ("ipv4_addr",), "leave with a chosen address"),
     ("source_ipv6", ("ifname",), ("ipv6_addr",), "leave with a chosen address"),
 )
+
+
+def _on_shared(text: str, comment: str) -> tuple[Rule, ...]:
+    """A rule for each family about our subnets on bridges of others."""
+    families = (("ip", "shared_ipv4"), ("ip6", "shared_ipv6"))
+    return tuple(Rule(text.format(*family), comment) for family in families)
+
 
 _ROUTED_CHAINS = (
     Chain(
@@ -222,6 +287,7 @@ _ROUTED_CHAINS = (
             Rule("ct state invalid drop", "belongs to no connection"),
             Rule("ct status dnat accept", "sent here by a port that is published"),
             Rule("iifname @bridges drop", "networks are isolated from each other, ICC off"),
+            *_on_shared("iifname . {} saddr @{} drop", "the same for bridges of others"),
             Rule("meta nfproto . oifname @unprotected accept", "mode nat-unprotected"),
             Rule("meta nfproto . oifname @routed goto direct", "mode routed"),
             Rule("iifname . oifname @trusted goto direct", "trusted interfaces"),
@@ -239,7 +305,14 @@ _ROUTED_CHAINS = (
         "forward",
         (
             Rule("oifname @bridges goto to_network", "towards a network of ours"),
+            *_on_shared("oifname . {} daddr @{} goto to_network", "the same, on another's bridge"),
             Rule("iifname @bridges goto from_network", "from a network of ours to the world"),
+            *_on_shared("iifname . {} saddr @{} goto from_network", "the same, another's bridge"),
+            Rule(
+                "meta nfproto . iifname @not_forwarding meta nfproto . oifname @not_forwarding "
+                "iifname . oifname != @one_interface ct state new,invalid,untracked drop",
+                "no routing that was not there before us",
+            ),
         ),
         type="filter",
         hook="forward",
@@ -250,6 +323,10 @@ _ROUTED_CHAINS = (
         "postrouting",
         (
             Rule("oifname @bridges return", "no translation towards containers"),
+            *_on_shared("oifname . {} daddr @{} return", "the same, on another's bridge"),
+            *_on_shared(
+                "iifname @shared iifname . {} saddr != @{} return", "others on another's bridge"
+            ),
             Rule("snat ip to iifname map @source_ipv4", "IPv4, to the chosen address"),
             Rule("snat ip6 to iifname map @source_ipv6", "IPv6, to the chosen address"),
             Rule("meta nfproto . iifname @masqueraded masquerade", "to the host's address"),

@@ -38,9 +38,9 @@ class NetworkRecord:
         options = parse_network(network, defaults)
         return cls(network, options, device.plan(network, options))
 
-    def policy(self) -> NetworkPolicy:
-        """What the firewall lets it do."""
-        return firewall.policy(self.spec, self.options, self.bridge.name)
+    def policy(self, *, adopted: bool) -> NetworkPolicy:
+        """What the firewall lets it do. ``adopted``: the bridge is somebody else's."""
+        return firewall.policy(self.spec, self.options, self.bridge.name, adopted=adopted)
 
     def pair(
         self,

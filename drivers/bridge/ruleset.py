@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from cnm.drivers.bridge import firewall
@@ -49,6 +49,7 @@ class Ruleset:
         self._generation = generation
         self._lock = threading.Lock()
         self._networks: dict[NetworkID, tuple[Member, ...]] = {}
+        self._guard: tuple[Member, ...] = ()
         self._rules: tuple[str, ...] | None = None  # the chains as nft prints ours
         self._seen: _Seen | None = None
 
@@ -87,13 +88,27 @@ class Ruleset:
             if held is None:
                 self._rewrite()
                 return [Repair("table", _ROUTED_NAME, "written again")]
-            missing = [item for item in content if item not in held]
+            missing = [item for item in (*content, *self._guard) if item not in held]
             if not missing:
                 return []
             keys = {(item.set, item.key) for item in missing}
             wrong = [item for item in held if (item.set, item.key) in keys]
             self._change(wrong, missing, whole=self._all())
             return [Repair("table", _ROUTED_NAME, f"elements of {policy.bridge} added again")]
+
+    def guard(self, interfaces: Collection[tuple[str, str]]) -> None:
+        """Keep the host from routing between these interfaces (family, name), and no others."""
+        wanted = firewall.guard(sorted(interfaces))
+        with self._lock:
+            before, self._guard = self._guard, wanted
+            gone = [item for item in before if item not in wanted]
+            new = [item for item in wanted if item not in before]
+            if self._networks and (gone or new):
+                try:
+                    self._change(gone, new, whole=self._all())
+                except KernelError:
+                    self._guard = before
+                    raise
 
     def stale(self) -> list[str]:
         """What the kernel holds for networks that are not known: set and key, or a table."""
@@ -113,7 +128,8 @@ class Ruleset:
     # all below with the lock held
 
     def _all(self) -> list[Member]:
-        return [item for content in self._networks.values() for item in content]
+        networks = [item for content in self._networks.values() for item in content]
+        return [*networks, *self._guard]
 
     def _present(self) -> list[tuple[str, str]]:
         ours = {(family, firewall.TABLE) for family in _TABLES}

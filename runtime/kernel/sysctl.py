@@ -110,8 +110,8 @@ class HostSysctls:
         teardown = Teardown("putting back sysctls that nothing needs")
         with self._mutex:
             remembered = self._ledger.remembered()
-            for name in sorted(remembered, key=lambda name: _switch_of(name) is not None):
-                if name not in self._holders and _switch_of(name) not in self._holders:
+            for name in sorted(remembered, key=lambda name: switch_of(name) is not None):
+                if name not in self._holders and switch_of(name) not in self._holders:
                     with teardown.step():
                         self._restore(name)
         teardown.finish()
@@ -138,7 +138,7 @@ class HostSysctls:
         old, ours = self._ledger.remembered().get(name, (None, None))
         if old is None or ours is None:
             return  # it had the value before we needed it
-        if _switch_of(name) is not None:
+        if switch_of(name) is not None:
             self._write_back(name, old)
             return
         current = _read_if_there(name)
@@ -169,7 +169,7 @@ class HostSysctls:
     def _rewritten(self, switch: str) -> dict[str, str]:
         """What the ledger holds of what this switch rewrote: the values before."""
         remembered = self._ledger.remembered()
-        return {name: old for name, (old, _) in remembered.items() if _switch_of(name) == switch}
+        return {name: old for name, (old, _) in remembered.items() if switch_of(name) == switch}
 
     def _write_back(self, name: str, old: str) -> None:
         if _read_if_there(name) not in (None, old):
@@ -184,6 +184,14 @@ def interface_of(name: str) -> tuple[str, str] | None:
     return None if found is None or name == IPV6_FORWARD else (found["family"], found["interface"])
 
 
+def switch_of(name: str) -> str | None:
+    """The sysctl that rewrites this one."""
+    found = interface_of(name)
+    if found is not None:
+        return IP_FORWARD if found[0] == "ipv4" else IPV6_FORWARD
+    return IP_FORWARD if name == _ACCEPT_REDIRECTS else None
+
+
 def forwarding_interfaces(family: str) -> dict[str, str]:
     """Each interface that is not ours, and ``default``, and whether it forwards: 0 or 1."""
     with Netlink() as netlink:
@@ -194,14 +202,6 @@ def forwarding_interfaces(family: str) -> dict[str, str]:
         if folder.name not in ours | {"all"} and value is not None:
             found[folder.name] = value
     return found
-
-
-def _switch_of(name: str) -> str | None:
-    """The sysctl that rewrites this one."""
-    found = interface_of(name)
-    if found is not None:
-        return IP_FORWARD if found[0] == "ipv4" else IPV6_FORWARD
-    return IP_FORWARD if name == _ACCEPT_REDIRECTS else None
 
 
 def _rewritten_by(name: str, value: str) -> Iterator[tuple[str, str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 from kernel.namespaces import Namespace, delete_namespace
 
 from cnm import driverapi
+from cnm.daemon.wiring import WithoutForwarding
 from cnm.driverapi import DriverContext
 from cnm.drivers.bridge.driver import BridgeDriver
 from cnm.runtime.kernel.sysctl import HostSysctls
@@ -123,15 +124,21 @@ class Host(Place):
     ledger: Ledger = field(default_factory=Ledger)
     drivers: list[Any] = field(default_factory=list)
 
-    def load(self, name: str, options: Mapping[str, str] | None = None) -> Any:
+    def load(
+        self, name: str, options: Mapping[str, str] | None = None, *, forwarding: bool = True
+    ) -> Any:
         """A driver as the daemon makes it: by its entry point, and knowing of no network."""
         (entry,) = entry_points(group=driverapi.ENTRY_POINT_GROUP, name=name)
-        context = DriverContext(HostSysctls(self.ledger), options or {})
+        sysctls = HostSysctls(self.ledger)
+        settings = sysctls if forwarding else WithoutForwarding(sysctls)
+        context = DriverContext(settings, options or {})
         return self.owns(entry.load()(context))
 
-    def bridge(self, options: Mapping[str, str] | None = None) -> BridgeDriver:
-        """The bridge driver, newly started."""
-        driver = self.load("bridge", options)
+    def bridge(
+        self, options: Mapping[str, str] | None = None, *, forwarding: bool = True
+    ) -> BridgeDriver:
+        """The bridge driver, newly started. ``forwarding``: it may switch that on."""
+        driver = self.load("bridge", options, forwarding=forwarding)
         assert isinstance(driver, BridgeDriver)
         return driver
 

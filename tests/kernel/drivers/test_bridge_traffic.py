@@ -334,19 +334,6 @@ def test_a_container_is_no_router(owned: bool, world: World) -> None:
         poll(lambda: has_address_of(two.sandbox, "eth0", prefix), "an address of the prefix")
 
 
-# others
-
-
-def test_traffic_of_others_is_left_alone(world: World) -> None:
-    other = world.add_peer(
-        "up1", {4: "198.51.100.2", 6: "2001:db8:1::2"}, {4: "198.51.100.1", 6: "2001:db8:1::1"}
-    )
-    world.network(1)  # switches forwarding on
-    for version, target in ((4, "198.51.100.2"), (6, "2001:db8:1::2")):
-        source = datagram_source(world.peer, other, target, expected=True)
-        assert source == PEER[version]
-
-
 def test_after_removal_the_host_routes_no_more(world: World) -> None:
     spec = world.network(1)
     one = world.attach(spec, 2)

@@ -19,7 +19,7 @@ from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
-from cnm.errors import CNMError, SandboxGone
+from cnm.errors import CNMError, Conflict, SandboxGone
 from cnm.hostapi import SysctlLedger
 from cnm.ipamapi import LeaseAudit, PoolRequest
 from cnm.repairapi import Repairable
@@ -71,10 +71,17 @@ class Reconciler:
         self._recovery = recovery
         self._repairs: list[Repair] = []
 
-    def start(self) -> list[Repair]:
-        """Once, before anybody is served: finish or undo what a killed daemon left half-way."""
+    def start(self, *, strangers_too: bool = False) -> list[Repair]:
+        """Once, before anybody is served: finish or undo what a killed daemon left half-way.
+
+        ``strangers_too``: objects of ours that another database made are orphans, to be removed.
+
+        :raises Conflict: the database is new, and the kernel has networks of another one.
+        """
         repairs: list[Repair] = []
         seen, now = self._state.store.meta(HOST_IDENTITY), self._provider.host_identity()
+        if seen is None and not strangers_too:
+            self._refuse_strangers()
         if seen not in (None, now):
             repairs += self._forget_last_boot()
         if seen != now:
@@ -113,6 +120,21 @@ class Reconciler:
             return [Repair(FAILURE, what, str(error))]
 
     # boot
+
+    def _refuse_strangers(self) -> None:
+        """A lost or mistyped root must not make live networks orphans."""
+        for _, driver in self._registry.drivers():
+            if not isinstance(driver, Repairable):
+                continue
+            strangers = sorted(
+                item.name for item in driver.owned() if not self._accounted_for(item)
+            )
+            if strangers:
+                raise Conflict(
+                    f"the database is new, but this host has networks of another one "
+                    f"({', '.join(strangers[:3])}): start with the --root that they belong to, or "
+                    "remove them with `cnm uninstall`"
+                )
 
     def _forget_last_boot(self) -> list[Repair]:
         """After a reboot of the host no namespace, link or sysctl of ours is left."""

@@ -11,6 +11,8 @@ from cnm.driverapi import DriverContext, NetworkDriver
 from cnm.errors import CNMError, InvalidParameter, NotFound
 from cnm.ipamapi import IpamContext, IpamDriver
 
+_LATER = ("overlay", "macvlan", "ipvlan")  # Docker has them built in; not built here yet
+
 
 class Registry:
     """Read-only once built."""
@@ -46,7 +48,8 @@ class Registry:
         try:
             return self._drivers[name]
         except KeyError:
-            raise NotFound(f'plugin "{name}" not found') from None
+            later = ": this driver is not supported yet" if name in _LATER else ""
+            raise NotFound(f'plugin "{name}" not found{later}') from None
 
     def ipam(self, name: str) -> IpamDriver:
         """:raises InvalidParameter: with Docker's text."""

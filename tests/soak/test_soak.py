@@ -108,7 +108,7 @@ def kernel_objects(daemon: Cnmd) -> dict[str, Any]:
         "file descriptors": descriptors(proc),
         "threads": len(list((proc / "task").iterdir())),
         "links": [link["ifname"] for link in json.loads(run(*host, "-j", "link").stdout)],
-        "addresses": run(*host, "-br", "address").stdout,
+        "addresses": run(*host, "-o", "address").stdout,
         "routes": run(*host, "route").stdout + run(*host, "-6", "route").stdout,
         "rules": run("ip", "netns", "exec", daemon.netns, "nft", "list", "ruleset").stdout,
         "forwarding": run(

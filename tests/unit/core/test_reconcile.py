@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cnm.errors import Conflict
 from cnm.types import (
     EndpointID,
     EndpointRequest,
@@ -55,6 +56,16 @@ def test_what_was_removed_by_hand_comes_back(running: Any) -> None:
         ("route", "set again"),
     }
     assert running.core.reconciler.sweep() == []
+
+
+def test_a_new_database_does_not_wipe_a_live_host(running: Any, tmp_path: Path) -> None:
+    running.core.reconciler.start()
+    running.folder = tmp_path / "mistyped"
+    running.folder.mkdir()
+    links = dict(running.kernel.links)
+    with pytest.raises(Conflict, match="start with the --root that they belong to"):
+        running.start().reconciler.start()
+    assert running.kernel.links == links
 
 
 def test_orphans_go(running: Any) -> None:

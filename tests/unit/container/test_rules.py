@@ -1,11 +1,11 @@
-"""Pure rules: limits, capabilities, sysctls, restart policies, users, environment."""
+"""Pure rules: limits, capabilities, sysctls, users, environment."""
 
 from __future__ import annotations
 
 import pytest
 
 from cnm.errors import InvalidParameter
-from cnm.runtime.container import capabilities, cgroup, limits, restart, users
+from cnm.runtime.container import capabilities, cgroup, limits, users
 from cnm.runtime.container.plan import DEFAULT_PATH, environment
 from cnm.runtimeapi import Limits, Security
 
@@ -130,64 +130,6 @@ def test_sysctls_of_the_container() -> None:
     assert limits.effective_sysctls({"kernel.shmmni": "5"}, own_network=False) == {
         "kernel.shmmni": "5"
     }
-
-
-@pytest.mark.parametrize(
-    ("text", "mode", "count"),
-    [
-        ("", "no", 0),
-        ("always", "always", 0),
-        ("unless-stopped", "unless-stopped", 0),
-        ("on-failure", "on-failure", 0),
-        ("on-failure:3", "on-failure", 3),
-    ],
-)
-def test_policies(text: str, mode: str, count: int) -> None:
-    policy = restart.parse(text)
-    assert (policy.mode, policy.maximum_retries) == (mode, count)
-
-
-@pytest.mark.parametrize("text", ["sometimes", "always:2", "on-failure:x", "no:1", "on-failure:-1"])
-def test_policies_that_are_none(text: str) -> None:
-    with pytest.raises(InvalidParameter, match="invalid restart policy"):
-        restart.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("policy", "code", "restarts", "stopped", "again"),
-    [
-        ("no", 1, 0, False, False),
-        ("always", 0, 99, False, True),
-        ("always", 0, 0, True, False),
-        ("unless-stopped", 0, 0, False, True),
-        ("on-failure", 0, 0, False, False),
-        ("on-failure:2", 1, 1, False, True),
-        ("on-failure:2", 1, 2, False, False),
-    ],
-)
-def test_who_starts_again(
-    policy: str, code: int, restarts: int, stopped: bool, again: bool
-) -> None:
-    parsed = restart.parse(policy)
-    assert restart.should_restart(parsed, code, restarts, stopped_by_user=stopped) is again
-
-
-def test_the_delay_doubles_up_to_a_minute_and_starts_anew() -> None:
-    delays = [0.0]
-    for _ in range(12):
-        delays.append(restart.next_delay(delays[-1], 0.5))
-    assert delays[1:5] == [0.1, 0.2, 0.4, 0.8]
-    assert delays[-1] == 60.0
-    assert restart.next_delay(60.0, 10.0) == 0.1
-
-
-@pytest.mark.parametrize(
-    ("policy", "stopped", "starts"),
-    [("always", True, True), ("unless-stopped", True, False), ("unless-stopped", False, True)],
-)
-def test_who_starts_with_the_daemon(policy: str, stopped: bool, starts: bool) -> None:
-    parsed = restart.parse(policy)
-    assert restart.should_start_at_boot(parsed, 0, stopped_by_user=stopped) is starts
 
 
 PASSWD = "root:x:0:0::/root:/bin/sh\ndamaged\n123:x:77:88::/odd:\nann:x:5:6::/home/ann:\n"

@@ -3,7 +3,8 @@
 ``cnm.hostapi.HostRoutes`` for the namespace of the thread that makes it. The table is
 read once and then follows the notifications, so that asking costs the same however
 many networks and links there are. It is read anew only after an overrun. IPv4 says
-nothing of routes that go with their link, so links that go down or away are followed too.
+nothing of routes that go with their link, so links that go down or away are followed too,
+and neither family of those whose device got another name.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from cnm.errors import KernelError
 from cnm.hostapi import HostRoute
 from cnm.runtime.kernel import decode
 from cnm.runtime.kernel.netlink import Netlink, Route
-from cnm.runtime.kernel.rtsocket import split_messages
+from cnm.runtime.kernel.rtsocket import attributes, split_messages
 from cnm.types import IPAddress, IPNetwork
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 _GROUPS = 0x1 | 0x40 | 0x400  # RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE
 _NEWLINK, _DELLINK, _NEWROUTE, _DELROUTE = 16, 17, 24, 25  # linux/rtnetlink.h
 _IFF_UP = 0x1
+_IFLA_IFNAME = 3  # linux/if_link.h
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _RECEIVE_BYTES = 1 << 16
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -43,7 +46,9 @@ class RouteMonitor:
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()  # one reader of the socket, one writer of the table
-        self._table: dict[_Key, HostRoute] = {}
+        self._table: dict[int, dict[_Key, HostRoute]] = {}  # by the index of their device
+        self._names: dict[int, str] = {}  # of devices with routes
+        self._answer: tuple[HostRoute, ...] | None = None  # None: something has changed
         self._stale = True  # the table is not what the kernel has
         self._untold: list[HostRoute] = []
         self._watchers: tuple[Callable[[HostRoute], None], ...] = ()
@@ -61,7 +66,9 @@ class RouteMonitor:
             self._catch_up()
             if self._untold:  # we took the word that the thread waits for
                 self._wake_writing.send(b"w")
-            return list(dict.fromkeys(self._table.values()))
+            if self._answer is None:
+                self._answer = tuple(dict.fromkeys(self._all()))
+            return self._answer
 
     def watch(self, added: Callable[[HostRoute], None]) -> Callable[[], None]:
         """Call ``added``, on the monitor's thread, for each route that appears."""
@@ -121,41 +128,65 @@ class RouteMonitor:
 
     def _apply(self, kind: int, body: memoryview) -> None:
         if kind in (_NEWLINK, _DELLINK):
-            _, _, index, flags, _ = _LINK.unpack_from(body)
+            family, _, index, flags, _ = _LINK.unpack_from(body)
+            if family != socket.AF_UNSPEC:
+                return  # of a bridge: DELLINK is said of a port that leaves it and stays
             if kind == _DELLINK or not flags & _IFF_UP:
                 self._drop_link(index)
+            elif index in self._names:
+                self._rename(index, dict(attributes(body[_LINK.size :])))
         elif kind in (_NEWROUTE, _DELROUTE):
             route = decode.route(body)
             if route is None:
                 return
             if kind == _NEWROUTE:
                 self._add(route)
-            else:
-                self._table.pop(_key(route), None)
+            elif self._table.get(route.device_index, {}).pop(_key(route), None):
+                self._answer = None
 
     def _drop_link(self, index: int) -> None:
-        for key in [key for key in self._table if key[1] == index]:
-            del self._table[key]
+        self._names.pop(index, None)
+        if self._table.pop(index, None):
+            self._answer = None
+
+    def _rename(self, index: int, link: dict[int, memoryview]) -> None:
+        """The routes stay, but no longer by the name that they were told with."""
+        name = bytes(link.get(_IFLA_IFNAME, b"")).rstrip(b"\0").decode(errors="replace")
+        if not name or name == self._names[index]:
+            return
+        self._names[index] = name
+        held = self._table.get(index, {})
+        self._table[index] = {key: replace(route, device=name) for key, route in held.items()}
+        self._answer = None
 
     def _add(self, route: Route) -> None:
         destination = route.destination
         if destination is None or destination.prefixlen == 0 or destination.is_link_local:
             return
         try:
-            device = socket.if_indextoname(route.device_index)
+            device = self._names.get(route.device_index) or socket.if_indextoname(
+                route.device_index
+            )
         except OSError:
             return  # gone already
+        self._names[route.device_index] = device
         found = HostRoute(destination, device, route.gateway)
-        if self._table.get(_key(route)) != found:
-            self._table[_key(route)] = found
+        held = self._table.setdefault(route.device_index, {})
+        if held.get(_key(route)) != found:
+            held[_key(route)] = found
             self._untold.append(found)
+            self._answer = None
+
+    def _all(self) -> Iterator[HostRoute]:
+        for held in self._table.values():
+            yield from held.values()
 
     def _reload(self) -> None:
         """Read the table anew; what was not in it before is news."""
         with Netlink() as netlink:
             routes = netlink.routes()
-        known, pending = set(self._table.values()), self._untold
-        self._table, self._untold = {}, []
+        known, pending = set(self._all()), self._untold
+        self._table, self._names, self._untold, self._answer = {}, {}, [], None
         for route in routes:
             self._add(route)
         self._untold = pending + [route for route in self._untold if route not in known]

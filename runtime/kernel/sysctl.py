@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -197,10 +198,10 @@ def forwarding_interfaces(family: str) -> dict[str, str]:
     with Netlink() as netlink:
         ours = {link.name for link, _, _ in owner.owned_links(netlink)}
     found = {}
-    for folder in sorted((_ROOT / f"net/{family}/conf").glob("*")):
-        value = _read_if_there(f"net/{family}/conf/{folder.name}/forwarding")
-        if folder.name not in ours | {"all"} and value is not None:
-            found[folder.name] = value
+    for interface in sorted(os.listdir(_ROOT / f"net/{family}/conf")):
+        value = _read_if_there(f"net/{family}/conf/{interface}/forwarding")
+        if interface not in ours | {"all"} and value is not None:
+            found[interface] = value
     return found
 
 

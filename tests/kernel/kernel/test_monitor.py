@@ -78,6 +78,43 @@ def test_routes_go_with_their_link(how: str, host_ns: Namespace, monitor: RouteM
     assert destinations(monitor) == set()
 
 
+def test_a_port_that_leaves_its_bridge_keeps_its_routes(
+    host_ns: Namespace, monitor: RouteMonitor
+) -> None:
+    """The bridge says DELLINK of it."""
+    host_ns.sh("link add port type dummy; link add other type bridge; link set port up")
+    host_ns.sh("address add 198.51.100.1/24 dev port")
+    before = destinations(monitor)
+    assert "198.51.100.0/24" in before
+    host_ns.sh("link set port master other; link set port nomaster")
+    assert destinations(monitor) == before
+
+
+def test_routes_follow_their_device_to_another_name(
+    host_ns: Namespace, monitor: RouteMonitor
+) -> None:
+    host_ns.sh("link add old type bridge; address add 198.51.100.1/24 dev old; link set old up")
+    assert HostRoute(ip_network("198.51.100.0/24"), "old") in monitor.routes()
+    host_ns.sh("link set old name new")
+    assert HostRoute(ip_network("198.51.100.0/24"), "new") in monitor.routes()
+    assert not [route for route in monitor.routes() if route.device == "old"]
+    host_ns.sh("route add 10.46.0.0/16 dev new")
+    assert HostRoute(ip_network("10.46.0.0/16"), "new") in monitor.routes()
+    host_ns.sh("link delete new")
+    assert "10.46.0.0/16" not in destinations(monitor)
+
+
+def test_an_answer_that_still_holds_is_given_again(
+    host_ns: Namespace, monitor: RouteMonitor
+) -> None:
+    answer = monitor.routes()
+    assert monitor.routes() is answer
+    host_ns.sh("link add other type bridge; link set other up")
+    assert monitor.routes() is answer
+    host_ns.sh("route add 10.41.0.0/16 via 192.0.2.1")
+    assert len(monitor.routes()) == len(answer) + 1
+
+
 def test_watchers_are_told_of_each_new_route(host_ns: Namespace, monitor: RouteMonitor) -> None:
     told: list[HostRoute] = []
     stop = monitor.watch(told.append)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 from cnm.errors import KernelError
@@ -93,9 +95,25 @@ def sync_directory(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with all that is in it, or a file; gone is success."""
+    """Remove a directory with all that is in it, or a file; gone is success.
+
+    :raises OSError: something in it cannot be removed.
+    """
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISDIR(path.lstat().st_mode):
-            shutil.rmtree(path)
-        else:
+        if not stat.S_ISDIR(path.lstat().st_mode):
             path.unlink()
+            return
+        try:
+            shutil.rmtree(path)
+        except (RecursionError, OSError):
+            # a container may have made a tree deeper than Python's stack or our descriptors
+            _remove_deep(path)
+
+
+def _remove_deep(path: Path) -> None:
+    done = subprocess.run(
+        ["rm", "-rf", "--", str(path)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()
+        raise OSError(errno.EIO, reason[0] if reason else "rm failed", str(path))

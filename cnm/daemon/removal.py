@@ -2,7 +2,8 @@
 
 Works from the store: containers are released, networks taken down, sysctls put back.
 Then, with nothing left in the store, whatever still carries our mark is an orphan and
-goes too. A damaged database leaves the marks to go by.
+goes too. A damaged database leaves the marks to go by; what the host's sysctls were before
+us is lost with it, and said.
 """
 
 from __future__ import annotations
@@ -16,12 +17,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnm.config import Settings
+from cnm.core.reconcile import HOST_IDENTITY
 from cnm.daemon import exclusive, flags, logs
-from cnm.daemon.wiring import DATABASE, Parts, assemble
-from cnm.errors import CNMError, StoreError, TeardownError, Unavailable
+from cnm.daemon.wiring import DATABASE, IMAGES, NAMESPACES, Parts, assemble
+from cnm.errors import CNMError, KernelError, StoreError, TeardownError, Unavailable
+from cnm.runtime.container.imagefs import remove_tree
+from cnm.runtime.kernel import sysctl
 from cnm.undo import Teardown
 
 log = logging.getLogger(__name__)
+
+_CONTAINERS = "containers"  # under the root and the exec root
+_FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,36 +61,61 @@ def _confirmed(settings: Settings) -> bool:
 
 
 def _remove_all(settings: Settings) -> None:
-    """:raises Unavailable: the daemon runs (says which process)."""
+    """Kernel first, then files.
+
+    :raises Unavailable: the daemon runs (says which process).
+    :raises TeardownError: something could not be removed; the files stay.
+    :raises StoreError: the database was damaged, and what only it knew stays as it is.
+    """
     settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with exclusive.hold(settings.root):
-        with _parts(settings) as parts:
-            _remove_from_kernel(parts)
+        with _parts(settings) as (parts, damaged):
+            _remove_from_kernel(parts, settings)
         _remove_files(settings)
+        if damaged:
+            _tell_what_stays()
 
 
 @contextlib.contextmanager
-def _parts(settings: Settings) -> Iterator[Parts]:
-    """The core on the daemon's store, or on an empty one if that cannot be read."""
+def _parts(settings: Settings) -> Iterator[tuple[Parts, bool]]:
+    """The core on the daemon's store, or on an empty one if that cannot be read: then True."""
+    damaged = False
     with tempfile.TemporaryDirectory() as scratch:
         try:
             parts = assemble(settings)
         except StoreError as error:
             log.error("%s: going by the marks of kernel objects", error)
+            damaged = True
             parts = assemble(settings, Path(scratch) / DATABASE)
         with contextlib.closing(parts):
-            yield parts
+            yield parts, damaged
 
 
-def _remove_from_kernel(parts: Parts) -> None:
+def _tell_what_stays() -> None:
+    """:raises StoreError: naming what is switched on and may have been off before us."""
+    left = []
+    for name in _FORWARDING:
+        with contextlib.suppress(KernelError):  # a kernel without IPv6 has nothing to put back
+            if sysctl.read(name) != "0":
+                left.append(name.replace("/", "."))
+    if left:
+        raise StoreError(
+            f"all else is removed, but {' and '.join(left)} could not be put back: what"
+            " it was before cnm was in the damaged database; set it to 0 if nothing else needs it"
+        )
+
+
+def _remove_from_kernel(parts: Parts, settings: Settings) -> None:
     """:raises TeardownError: with all that failed; the rest is done."""
     core, teardown = parts.core, Teardown("not everything could be removed")
-    core.reconciler.start()  # finishes what was half-way; tells the drivers what there is
+    if parts.store.meta(HOST_IDENTITY) is None:  # what the kernel has is to go, whoever knew it
+        parts.store.set_meta(HOST_IDENTITY, parts.sandboxes.host_identity())
+    core.reconciler.start(strangers_too=True)  # finishes what was half-way; tells the drivers what there is
     for container in core.containers.all():
         with teardown.step():
             core.containers.remove(container.id, force=True)
     with teardown.step():
-        parts.runtime.shutdown()
+        _end_runtime(parts, settings)
     for record in core.sandboxes.all():
         with teardown.step():
             core.sandboxes.release(record.id)
@@ -97,12 +129,29 @@ def _remove_from_kernel(parts: Parts) -> None:
     teardown.finish()
 
 
+def _end_runtime(parts: Parts, settings: Settings) -> None:
+    """End the supervisor, and before it the containers that no record tells of."""
+    folder = settings.exec_root / _CONTAINERS
+    if folder.is_dir() and any(folder.iterdir()):  # else there need not even be a supervisor
+        for status in parts.runtime.containers():
+            parts.runtime.destroy(status.id)
+        for orphan in parts.runtime.orphans():
+            parts.runtime.remove_orphan(orphan)
+    parts.runtime.shutdown()
+
+
 def _remove_files(settings: Settings) -> None:
     """Only what is ours: a directory that holds something else stays."""
     for path in (*map(Path, settings.hosts), settings.pidfile):
         path.unlink(missing_ok=True)
     for path in (*settings.root.glob(f"{DATABASE}*"), settings.root / "lock"):
         path.unlink(missing_ok=True)
-    for directory in (settings.exec_root / "netns", settings.exec_root, settings.root):
+    for path in settings.exec_root.glob("supervisor.*"):
+        path.unlink(missing_ok=True)
+    if (settings.root / IMAGES).is_dir():
+        remove_tree(settings.root / IMAGES)
+    # only if empty: what is mounted below, if anything failed, may be the host's own files
+    rooms = (settings.exec_root / NAMESPACES, settings.exec_root / _CONTAINERS)
+    for directory in (*rooms, settings.root / _CONTAINERS, settings.exec_root, settings.root):
         with contextlib.suppress(OSError):
             directory.rmdir()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RELOADED = ("log_level", "labels", "sweep_interval_s")
+_OF_BRIDGE = ("bridge", "bip", "mtu", "bridge_options")  # the network bridge is made with them
+_ON_BRIDGE = ", on the network bridge if nothing uses it then"
 _SWEEP_END_S = 5.0  # how long a stop waits for a sweep that is under way
 
 
@@ -146,7 +148,10 @@ class Daemon:
         log.info("configuration read again from %s", fresh.config_file)
         for field in dataclasses.fields(fresh):
             if getattr(fresh, field.name) != getattr(self._settings, field.name):
-                log.warning("%s has changed: it takes effect at the next start", field.name)
+                where = _ON_BRIDGE if field.name in _OF_BRIDGE else ""
+                log.warning(
+                    "%s has changed: it takes effect at the next start%s", field.name, where
+                )
 
     @contextlib.contextmanager
     def _sweeping(self, core: Core) -> Iterator[None]:

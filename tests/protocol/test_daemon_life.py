@@ -184,7 +184,10 @@ def test_a_hang_up_reads_the_configuration_again(daemon: Make) -> None:
     wait_for(lambda: "configuration read again" in live.log(), "the reload")
     info = live.http("GET", "/info").document
     assert (info["Debug"], info["Labels"]) == (True, ["a=b"])
-    assert "mtu has changed: it takes effect at the next start" in live.log()
+    assert (
+        "mtu has changed: it takes effect at the next start, on the network bridge if nothing"
+        " uses it then" in live.log()
+    )
     live.config_file.write_text("{")
     live.send(signal.SIGHUP)
     wait_for(lambda: "the old configuration stays" in live.log(), "the refused reload")
@@ -250,11 +253,38 @@ def test_uninstall_goes_by_marks_if_the_database_is_damaged(daemon: Make) -> Non
         path.unlink()
     (live.root / "cnm.db").write_bytes(b"garbage" * 1000)
     status, text = uninstall(live, "-f")
-    assert status == 0, text
+    assert status == 1, text
     assert "is damaged" in text
+    assert "removed; the configuration" not in text
+    assert text.splitlines()[-1] == (
+        "cnm uninstall: all else is removed, but net.ipv4.ip_forward could not be put back: what"
+        " it was before cnm was in the damaged database; set it to 0 if nothing else needs it"
+    )
     assert [link["ifname"] for link in live.ip("link", "show")] == ["lo"]
     assert rules(live) == ""
     assert not live.root.exists()
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["store", "damaged"])
+def test_uninstall_ends_containers_and_their_supervisor(daemon: Make, damaged: bool) -> None:
+    live = daemon()
+    live.cnm("run", "-d", "--name", "c1", "host", "sleep", "1000")
+    live.cnm("run", "-d", "--restart", "always", "--name", "c2", "host", "sleep", "1000")
+    live.stop()
+    if damaged:
+        for path in live.root.glob("cnm.db-*"):
+            path.unlink()
+        (live.root / "cnm.db").write_bytes(b"garbage" * 1000)
+    status, text = uninstall(live, "-f")
+    assert status == int(damaged), text
+    wait_for(lambda: str(live.exec_root) not in processes(), "the supervisor's end")
+    assert not live.root.exists()
+    assert not live.exec_root.exists()
+    assert [link["ifname"] for link in live.ip("link", "show")] == ["lo"]
+
+
+def processes() -> str:
+    return run("ps", "-eo", "args").stdout
 
 
 def question(live: LiveDaemon) -> str:

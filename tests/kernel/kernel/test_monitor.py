@@ -82,7 +82,8 @@ def test_a_port_that_leaves_its_bridge_keeps_its_routes(
     host_ns: Namespace, monitor: RouteMonitor
 ) -> None:
     """The bridge says DELLINK of it."""
-    host_ns.sh("link add port type dummy; link add other type bridge; link set port up")
+    host_ns.sh("link add port type veth peer name far; link add other type bridge")
+    host_ns.sh("link set far up; link set port up")
     host_ns.sh("address add 198.51.100.1/24 dev port")
     before = destinations(monitor)
     assert "198.51.100.0/24" in before

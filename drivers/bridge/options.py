@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -22,8 +22,6 @@ MTU_MIN = 68  # RFC 791
 MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
 MTU_MAX = 65535
 _LAST_INTERFACE = 999
-ADVERTISE_COUNT_MAX = 3
-ADVERTISE_INTERVAL_MS = (100, 2000)  # Docker's limits
 
 # Keys that the core or the plugin protocol writes beside the user's options.
 _NETWORK_WIRE_KEYS = frozenset(
@@ -37,8 +35,9 @@ _ENDPOINT_WIRE_KEYS = frozenset(
         labels.PORT_MAP,
     }
 )
-# Docker: the interface is written IFNAME, since its name is known late.
-_ENDPOINT_SYSCTL = re.compile(r"net\.[^.=\s]+\.[^.=\s]+\.IFNAME\.[^=\s]+=.*")
+_NOT_SUPPORTED = frozenset(
+    {labels.ADVERTISE_NMSGS, labels.ADVERTISE_INTERVAL_MS, labels.ENDPOINT_SYSCTLS}
+)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
@@ -68,8 +67,6 @@ class NetworkOptions:
     host_binding: IPAddress | None = None  # for publishing: where ports are bound by default
     trusted_interfaces: tuple[str, ...] = ()
     interface_prefix: str = "eth"
-    advertise_count: int | None = None
-    advertise_interval_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +74,6 @@ class EndpointOptions:
     """Options of one endpoint, checked. ``None``: not said."""
 
     interface_name: str | None = None
-    sysctls: Mapping[str, str] = field(default_factory=dict)  # interface written IFNAME
-    advertise_count: int | None = None
-    advertise_interval_ms: int | None = None
 
 
 def parse_network(network: NetworkSpec, defaults: Mapping[str, str]) -> NetworkOptions:
@@ -130,6 +124,8 @@ def _parse(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, text in texts.items():
+        if key in _NOT_SUPPORTED:
+            raise InvalidParameter(f"not supported yet: option {key}")
         if key in known:
             name, parser = known[key]
             found[name] = parser(key, str(text))
@@ -210,32 +206,6 @@ def _interfaces(key: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _advertise_count(key: str, text: str) -> int:
-    return labels.parse_int(key, text, 0, ADVERTISE_COUNT_MAX)
-
-
-def _advertise_interval(key: str, text: str) -> int:
-    return labels.parse_int(key, text, *ADVERTISE_INTERVAL_MS)
-
-
-def _sysctls(key: str, text: str) -> dict[str, str]:
-    found = {}
-    for item in filter(None, text.split(",")):
-        if not _ENDPOINT_SYSCTL.fullmatch(item):
-            raise InvalidParameter(
-                f'invalid value "{item}" for option {key}: '
-                "must be of the form net.X.Y.IFNAME.Z=value"
-            )
-        name, _, value = item.partition("=")
-        found[name] = value
-    return found
-
-
-_ADVERTISE_KEYS: dict[str, tuple[str, Parser]] = {
-    labels.ADVERTISE_NMSGS: ("advertise_count", _advertise_count),
-    labels.ADVERTISE_INTERVAL_MS: ("advertise_interval_ms", _advertise_interval),
-}
-
 _NETWORK_KEYS: dict[str, tuple[str, Parser]] = {
     labels.BRIDGE_NAME: ("bridge_name", _host_ifname),
     labels.BRIDGE_DEFAULT: ("default_bridge", labels.parse_bool),
@@ -250,11 +220,8 @@ _NETWORK_KEYS: dict[str, tuple[str, Parser]] = {
     labels.HOST_IPV4: ("host_ipv4", _source_ipv4),
     labels.HOST_IPV6: ("host_ipv6", _source_ipv6),
     labels.CONTAINER_IFACE_PREFIX: ("interface_prefix", _prefix),
-    **_ADVERTISE_KEYS,
 }
 
 _ENDPOINT_KEYS: dict[str, tuple[str, Parser]] = {
     labels.ENDPOINT_IFNAME: ("interface_name", _ifname),
-    labels.ENDPOINT_SYSCTLS: ("sysctls", _sysctls),
-    **_ADVERTISE_KEYS,
 }

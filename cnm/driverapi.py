@@ -172,5 +172,8 @@ class DeviceOwner(Protocol):
 class Diagnostic(Protocol):
     """Optional: what ``net doctor`` asks a driver."""
 
-    def diagnose(self) -> Sequence[tuple[str, bool, str]]:
-        """(feature, works here, detail) for each kernel feature that the driver needs."""
+    def diagnose(self) -> Sequence[tuple[str, bool | str, str]]:
+        """(feature, works here, detail) for each kernel feature that the driver needs.
+
+        Instead of yes or no also ``ok``, ``warning`` or ``failed``.
+        """

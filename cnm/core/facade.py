@@ -66,7 +66,8 @@ class Core:
         for name, driver in self.registry.drivers():
             if isinstance(driver, Diagnostic):
                 for feature, works, detail in driver.diagnose():
-                    checks.append(Check(f"{name}: {feature}", "ok" if works else "failed", detail))
+                    status = works if isinstance(works, str) else "ok" if works else "failed"
+                    checks.append(Check(f"{name}: {feature}", status, detail))
         conflicts = [
             Check(f"route conflict: {network.name}", "warning", str(route))
             for network, route in self.conflicts.present()

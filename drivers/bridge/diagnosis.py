@@ -9,19 +9,22 @@ from cnm.drivers.bridge import firewall
 from cnm.errors import KernelError
 from cnm.runtime.kernel import sysctl
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink
-from cnm.runtime.kernel.nft import LibNft
+from cnm.runtime.kernel.nft import BaseChain, LibNft
 from cnm.runtime.kernel.scratch import in_scratch_namespace
 
-Finding = tuple[str, bool, str]
+Finding = tuple[str, bool | str, str]
 
+WARNING = "warning"
 _ADDRESS = ip_interface("192.0.2.1/24")  # TEST-NET-1, RFC 5737
 _REMEMBERED = "addresses on adopted bridges are removed with their network"
 
 
 def diagnose() -> Sequence[Finding]:
-    """(feature, works here, detail) for each."""
+    """(feature, works here or "warning", detail) for each."""
     findings: list[Finding] = in_scratch_namespace(_in_scratch)
-    return [*findings, _filtered_bridges()]
+    dropping = _others_that_drop()
+    forwarding = [chain for chain in dropping if chain.hook == "forward"]
+    return [*findings, *map(_dropped, dropping), _filtered_bridges(forwarding)]
 
 
 def _in_scratch() -> list[Finding]:
@@ -70,12 +73,42 @@ def _remembers_addresses(netlink: Netlink) -> Finding:
     return _REMEMBERED, kept, "works" if kept else "not before Linux 5.18: they stay"
 
 
-def _filtered_bridges() -> Finding:
-    """Not a fault, but good to know when packets within one network are missing."""
+def _others_that_drop() -> list[BaseChain]:
+    """Chains of others that drop by default what is routed, or what is sent to the host."""
+    nft = LibNft()
+    try:
+        return [
+            chain
+            for chain in nft.base_chains()
+            if chain.hook in ("forward", "input")
+            and chain.policy == "drop"
+            and chain.table != firewall.TABLE
+        ]
+    finally:
+        nft.close()
+
+
+def _dropped(chain: BaseChain) -> Finding:
+    feature = f"other firewalls: table {chain.family} {chain.table}, chain {chain.name}"
+    if chain.hook == "forward":
+        trouble = (
+            "drops what is routed unless it says otherwise: accept the networks' bridges there"
+        )
+    else:
+        trouble = "drops what is sent to the host: containers reach it only where that accepts"
+    return feature, WARNING, trouble
+
+
+def _filtered_bridges(dropping: Sequence[BaseChain]) -> Finding:
+    """Good to know when packets within one network are missing."""
     feature = "packets within a network pass other programs' rules"
     try:
         on = sysctl.read("net/bridge/bridge-nf-call-iptables") != "0"
     except KernelError:
         on = False  # br_netfilter is not loaded
-    detail = "yes: bridge-nf-call-iptables is on; another's DROP cuts containers off"
-    return feature, True, detail if on else "no"
+    if not on:
+        return feature, True, "no"
+    if dropping:
+        table = f"{dropping[0].family} {dropping[0].table}"
+        return feature, WARNING, f"yes: bridge-nf-call-iptables is on, and table {table} drops"
+    return feature, True, "yes: bridge-nf-call-iptables is on; another's DROP cuts containers off"

@@ -251,7 +251,7 @@ class BridgeDriver:
         if link is not None and mark is not None and mark[1] in (item.network_id, item.endpoint_id):
             self._reaper.delete(link.index)
 
-    def diagnose(self) -> Sequence[tuple[str, bool, str]]:
+    def diagnose(self) -> Sequence[tuple[str, bool | str, str]]:
         """See ``Diagnostic``."""
         return diagnosis.diagnose()
 

@@ -17,6 +17,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from nftables import Nftables
@@ -27,7 +28,7 @@ from cnm.runtime.kernel.nfttext import Batch, Chain, Map, Rule, Set, Table
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Batch", "Chain", "LibNft", "Map", "Nft", "Rule", "Set", "Table"]
+__all__ = ["BaseChain", "Batch", "Chain", "LibNft", "Map", "Nft", "Rule", "Set", "Table"]
 
 T = TypeVar("T")
 
@@ -35,6 +36,17 @@ _TABLE_LINE = re.compile(r"^table (\S+) (\S+)$", re.MULTILINE)
 _ERROR = re.compile(r"Error: (?P<what>[^\n]*)")
 _COMMAND_SHOWN = 120  # characters of a refused command that an error quotes
 _ERRNOS = {os.strerror(number): number for number in sorted(errno.errorcode, reverse=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class BaseChain:
+    """A chain that packets enter from a hook, whoever made it."""
+
+    family: str
+    table: str
+    name: str
+    hook: str
+    policy: str  # accept or drop
 
 
 class Nft(Protocol):
@@ -60,6 +72,9 @@ class Nft(Protocol):
 
     def tables(self) -> Sequence[tuple[str, str]]:
         """(family, name) of all tables, others' too."""
+
+    def base_chains(self) -> Sequence[BaseChain]:
+        """All chains with a hook, others' too; not those of the older iptables."""
 
     def elements(self, family: str, table: str, name: str) -> set[str]:
         """The elements of a set (``key``) or map (``key : value``), in nft text.
@@ -104,6 +119,22 @@ class LibNft:
     def tables(self) -> Sequence[tuple[str, str]]:
         """See :meth:`Nft.tables`."""
         return _TABLE_LINE.findall(self._run("list tables", "listing nft tables"))
+
+    def base_chains(self) -> Sequence[BaseChain]:
+        """See :meth:`Nft.base_chains`."""
+        text = self._run("list chains", "listing nft chains", as_json=True)
+        found = (item["chain"] for item in json.loads(text)["nftables"] if "chain" in item)
+        return [
+            BaseChain(
+                chain["family"],
+                chain["table"],
+                chain["name"],
+                chain["hook"],
+                chain.get("policy", "accept"),
+            )
+            for chain in found
+            if "hook" in chain
+        ]
 
     def elements(self, family: str, table: str, name: str) -> set[str]:
         """See :meth:`Nft.elements`."""

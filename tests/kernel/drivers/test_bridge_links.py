@@ -348,3 +348,25 @@ def test_what_the_kernel_must_have(host: Host) -> None:
     assert all(works for _, works, _ in findings), findings
     assert len(findings) == 7
     assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("filtered", ["0", "1"])
+@pytest.mark.parametrize(("hook", "within"), [("forward", True), ("input", False)])
+def test_another_firewall_that_drops_is_told(
+    hook: str, within: bool, filtered: str, host: Host
+) -> None:
+    host.sh(f"sysctl -qw net.bridge.bridge-nf-call-iptables={filtered}")
+    host.sh(
+        "nft add table ip other; nft 'add chain ip other mild "
+        f"{{ type filter hook {hook} priority 0; }}'; nft 'add chain ip other strict "
+        f"{{ type filter hook {hook} priority 1; policy drop; }}'"
+    )
+    driver = host.bridge()
+    driver.create_network(network())
+    told = {feature: detail for feature, works, detail in driver.diagnose() if works == "warning"}
+    assert "other firewalls: table ip other, chain strict" in told
+    assert ("packets within a network pass other programs' rules" in told) == (
+        within and filtered == "1"
+    )
+    assert len(told) == 1 + (within and filtered == "1")
+    assert not [works for _, works, _ in driver.diagnose() if not works]

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from cnm.runtime.container.client import RuntimeClient
+
 READY_TIMEOUT_S = 30.0  # a start takes about 1 s; the suite's other workers keep the machine busy
 STOP_TIMEOUT_S = 20.0
 COMMAND_TIMEOUT_S = 50.0
@@ -166,8 +168,19 @@ class LiveDaemon:
         with contextlib.ExitStack() as stack:
             for name in self._namespaces:
                 stack.callback(run, "ip", "netns", "del", name)
+            stack.callback(self._end_containers)
             if self.running:
                 stack.callback(self.kill)
+
+    def _end_containers(self) -> None:
+        """Containers outlive their daemon, and so does what minds them: not the test."""
+        if (self.exec_root / "supervisor.sock").exists():
+            runtime = RuntimeClient(str(self.exec_root))
+            for status in runtime.containers():
+                runtime.destroy(status.id)
+            runtime.shutdown()
+        for pin in self.exec_root.glob("netns/*"):
+            run("umount", "-l", str(pin), check=False)
 
     def __enter__(self) -> Self:
         return self

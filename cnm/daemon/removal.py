@@ -105,12 +105,23 @@ def _tell_what_stays() -> None:
         )
 
 
+def _refuse_elsewhere(parts: Parts, settings: Settings) -> None:
+    """:raises Unavailable: the daemon of this root ran in another namespace, in this same boot."""
+    known, here = parts.store.meta(HOST_IDENTITY), parts.sandboxes.host_identity()
+    boot = here.partition("/")[0]
+    if known is not None and known != here and known.startswith(f"{boot}/"):
+        raise Unavailable(
+            f"the networks of {settings.root} are in another network namespace: run uninstall in "
+            f"that one (ip netns exec NAME …); if it is gone, delete {settings.root} yourself"
+        )
+
+
 def _remove_from_kernel(parts: Parts, settings: Settings) -> None:
     """:raises TeardownError: with all that failed; the rest is done."""
     core, teardown = parts.core, Teardown("not everything could be removed")
-    if parts.store.meta(HOST_IDENTITY) is None:  # what the kernel has is to go, whoever knew it
-        parts.store.set_meta(HOST_IDENTITY, parts.sandboxes.host_identity())
-    core.reconciler.start(strangers_too=True)  # finishes what was half-way; tells the drivers what there is
+    _refuse_elsewhere(parts, settings)
+    # finishes what was half-way, tells the drivers what there is, removes what nobody knows
+    core.reconciler.start(strangers_too=True)
     for container in core.containers.all():
         with teardown.step():
             core.containers.remove(container.id, force=True)

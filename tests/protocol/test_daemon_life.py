@@ -213,11 +213,12 @@ def test_a_route_on_our_subnet_is_told(daemon: Make) -> None:
     assert "office" in line
 
 
-def uninstall(live: LiveDaemon, *flags: str) -> tuple[int, str]:
-    inside = ("nsenter", f"--net=/run/netns/{live.netns}", str(PROGRAMS / "cnm"), "uninstall")
-    place = ("--root", str(live.root), "--exec-root", str(live.exec_root), "-H", live.host)
+def uninstall(live: LiveDaemon, *flags: str, netns: str = "") -> tuple[int, str]:
+    place = f"--net=/run/netns/{netns or live.netns}"
+    inside = ("nsenter", place, str(PROGRAMS / "cnm"), "uninstall")
+    roots = ("--root", str(live.root), "--exec-root", str(live.exec_root), "-H", live.host)
     file = ("--config-file", str(live.config_file))
-    done = run(*inside, *place, *file, *flags, check=False)
+    done = run(*inside, *roots, *file, *flags, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -243,6 +244,18 @@ def test_uninstall_leaves_nothing(daemon: Make) -> None:
     assert [link["ifname"] for link in live.ip("link", "show", netns=netns)] == ["lo"]
     assert not live.root.exists()
     assert not live.exec_root.exists()
+
+
+def test_uninstall_in_another_namespace_is_refused(daemon: Make) -> None:
+    live = daemon()
+    live.net("create", "blue")
+    links = [link["ifname"] for link in live.ip("link", "show")]
+    live.kill()
+    status, text = uninstall(live, "-f", netns=live.namespace("elsewhere"))
+    assert status == 1
+    assert "are in another network namespace: run uninstall in that one" in text
+    assert [link["ifname"] for link in live.ip("link", "show")] == links
+    assert live.root.exists()
 
 
 def test_uninstall_goes_by_marks_if_the_database_is_damaged(daemon: Make) -> None:

@@ -76,6 +76,8 @@ class Core:
             Check("route conflicts", "ok", "no route covers a network's subnet")
         ]
         for sysctl, (old, new) in self.ledger.remembered().items():
+            if old == new:
+                continue  # an interface's own flag, kept because a switch rewrites it
             checks.append(
                 Check(f"sysctl {sysctl.replace('/', '.')}", "ok", f"{old} -> {new} by us")
             )

@@ -44,7 +44,8 @@ def read(name: str, namespace: NetNS | None = None) -> str:
     if namespace is not None:
         return namespace.run(lambda: read(name))
     try:
-        return (_ROOT / name).read_text().strip()
+        with open(f"{_ROOT}/{name}") as file:  # pathlib interns each part of each path
+            return file.read().strip()
     except OSError as error:
         raise KernelError(error.errno or errno.EIO, f"sysctl {name}") from error
 
@@ -56,7 +57,7 @@ def write(name: str, value: str, namespace: NetNS | None = None) -> None:
         return
     log.debug("kernel: sysctl %s = %s", name, value)
     try:
-        with open(_ROOT / name, "w") as file:
+        with open(f"{_ROOT}/{name}", "w") as file:
             file.write(value)
     except OSError as error:
         raise KernelError(error.errno or errno.EIO, f"sysctl {name} = {value}") from error

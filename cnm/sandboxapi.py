@@ -105,6 +105,12 @@ class SandboxProvider(Protocol):
         What is left there of a former one goes. :raises KernelError: nothing is left behind.
         """
 
+    def keep(self, record: SandboxRecord, pid: int) -> bool:
+        """Have a namespace of ours at its key again, by a process in it; False: it is there.
+
+        :raises SandboxGone: the process is in another namespace, or gone.
+        """
+
     def remove(self, key: SandboxKey) -> None:
         """Undo :meth:`create`, whatever is at ``key``. Gone is success."""
 

@@ -97,6 +97,26 @@ class NamespaceSandboxes:
         """A new namespace, pinned at ``key``. :raises KernelError: nothing is left behind."""
         return pin.create(key, _prepare_own)
 
+    def keep(self, record: SandboxRecord, pid: int) -> bool:
+        """Pin a namespace again, by a process that lives in it; False: it is there.
+
+        A daemon that ran in a mount namespace of its own (``ip netns exec`` makes one) took its
+        pins along. :raises SandboxGone: the process is in another namespace, or gone.
+        """
+        try:
+            with self.open(record):
+                return False
+        except SandboxGone:
+            source = f"/proc/{pid}/ns/net"
+        try:
+            with NetNS(source, expect=record.identity):
+                pin.again(record.key, source)
+        except KernelError as error:
+            raise SandboxGone(
+                f"the network namespace of container {record.name} is gone"
+            ) from error
+        return True
+
     def remove(self, key: SandboxKey) -> None:
         """Undo :meth:`create`. Gone is success."""
         pin.remove(key)

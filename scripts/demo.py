@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -153,6 +154,8 @@ def main() -> int:
         finally:
             stage.strike()
         title("Nothing is left behind")
+        with contextlib.suppress(Failed):  # the supervisor ends two seconds after the daemon
+            wait_until("nothing is left", lambda: Machine.look(stage.tag) <= before)
         left = Machine.look(stage.tag) - before
         if left:
             raise Failed("still on the machine:\n  " + "\n  ".join(sorted(left)))
@@ -193,6 +196,7 @@ def play(stage: Stage) -> None:
     title("The picture, drawn from what the kernel shows")
     draw(stage)
     killed_and_repaired(stage, ann, bob, cat)
+    real_containers(stage)
     tear_down(stage)
 
 
@@ -265,6 +269,60 @@ def killed_and_repaired(stage: Stage, ann: str, bob: str, cat: str) -> None:
     say(f"  {summary}")
     if " 0% packet loss" not in summary:
         raise Failed("ann's ping lost packets while the daemon was dead")
+
+
+def real_containers(stage: Stage) -> None:
+    """W2's rows of containers, on the machine's own root and on an image of busybox."""
+    title("Containers: the machine's own root, and an image made of Debian's busybox")
+    archive = busybox_archive(stage.folder)
+    stage.show(f"cnm import {archive} busybox", "sha256:")
+    stage.show("cnm images", "busybox", "latest")
+    stage.show("net create -d bridge localnet")
+    stage.show("cnm run -d --name c1 --network localnet busybox sleep 1d")
+    document = stage.show("net inspect localnet --format '{{json .Containers}}'", '"Name":"c1"')
+    (entry,) = json.loads(document).values()
+    ip = entry["IPv4Address"].partition("/")[0]
+    octets = ":".join(f"{int(part):02x}" for part in ip.split("."))
+    if entry["MacAddress"] != f"02:42:{octets}":
+        raise Failed(f"MAC {entry['MacAddress']} is not derived from {ip}")
+    (bridge,) = (row["ifname"] for row in bridges(stage) if ip_of(row) == entry_gateway(ip))
+    stage.show(f"ip netns exec {stage.host} brctl show {bridge}", "veth")
+    say("a second one, of the machine's own root, reaches it:")
+    stage.show(f"cnm run --rm --network localnet host ping -c 2 -i 0.2 {ip}", " 0% packet loss")
+    stage.show("cnm exec c1 hostname")
+    stage.show("cnm run --rm busybox sh -c 'exit 7'", status=7)
+    stage.show("cnm ps", "busybox", "c1")
+    say("the daemon is killed; the container does not notice, and the next daemon has it:")
+    stage.stop(signal.SIGKILL)
+    stage.start()
+    stage.show("cnm ps", "Up", "c1")
+    stage.show("cnm exec c1 ip -4 -o address show eth0", ip)
+    stage.show("cnm rm -f c1", "c1")
+    stage.show("cnm rmi busybox", "Untagged: busybox:latest")
+    stage.show("net rm localnet", "localnet")
+
+
+def busybox_archive(folder: Path) -> Path:
+    """The tar of a root file system: busybox, and its names as links."""
+    archive = folder / "busybox.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add("/bin/busybox", "bin/busybox")
+        for name in ("sh", "sleep", "hostname", "ip", "ping", "cat", "ls"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    return archive
+
+
+def ip_of(row: dict[str, Any]) -> str:
+    """A bridge's first IPv4 address."""
+    found = [item["local"] for item in row["addr_info"] if item["family"] == "inet"]
+    return str(found[0]) if found else ""
+
+
+def entry_gateway(ip: str) -> str:
+    """The gateway of a default pool that an address is of."""
+    return f"{ip.rpartition('.')[0]}.1"
 
 
 def tear_down(stage: Stage) -> None:

@@ -209,6 +209,15 @@ class Sandboxes:
             self._connections.attach_reserved(record)
         return record
 
+    def keep(self, sandbox_id: SandboxID, pid: int) -> bool:
+        """Find the namespace of a container that runs again by its process; False: no need.
+
+        :raises SandboxGone: that process has it no more.
+        """
+        with self._locks.sandbox(sandbox_id):
+            record = self._state.sandbox(sandbox_id)
+            return record is not None and self._provider.keep(record, pid)
+
     def take_down(self, record: SandboxRecord) -> None:
         """Remove the namespace of a container that ended; its networks become wishes.
 

@@ -144,7 +144,8 @@ class Supervisor:
         self._idle_check = False
         if self.connections or self.containers:
             return
-        os.unlink(self.around.places.socket)
+        with contextlib.suppress(FileNotFoundError):  # its directory was deleted
+            os.unlink(self.around.places.socket)
         with contextlib.suppress(BlockingIOError):
             self._accept(self._listener)
             self._forget_listener()

@@ -61,6 +61,24 @@ def create(path: str, prepare: Callable[[], T]) -> T:
     return outcome[0]
 
 
+def again(path: str, source: str) -> None:
+    """Pin the namespace at ``source`` at ``path``, in the place of what is there.
+
+    :raises KernelError: nothing is left behind.
+    """
+    remove(path)
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, f"network namespace {path}") from error
+    try:
+        what = f"mount {source} on {path}"
+        _check(_libc.mount(os.fsencode(source), os.fsencode(path), None, _MS_BIND, None), what)
+    except KernelError:
+        remove(path)
+        raise
+
+
 def remove(path: str) -> None:
     """Take the pin away; the kernel deletes the namespace with its last user. Gone is success.
 

@@ -235,6 +235,21 @@ def test_containers_outlive_the_daemon(live: LiveDaemon) -> None:
     live.docker("exec", "web", "true")
 
 
+def test_a_namespace_is_found_by_its_process(live: LiveDaemon) -> None:
+    """A daemon in a mount namespace of its own takes its pins along when it is killed."""
+    live.docker("run", "-d", "--name", "web", "host", "sleep", "1000")
+    before = live.docker("exec", "web", "ip", "-o", "address").stdout
+    live.kill()
+    (pin,) = (live.exec_root / "netns").iterdir()
+    subprocess.run(["umount", str(pin)], check=True)
+    live.start()
+    assert "namespace web: found again by its process" in live.log()
+    assert live.docker("exec", "web", "ip", "-o", "address").stdout == before
+    live.docker("network", "create", "late")
+    live.docker("network", "connect", "late", "web")
+    assert "eth1" in live.docker("exec", "web", "ip", "-o", "address").stdout
+
+
 def test_restart_policy(live: LiveDaemon) -> None:
     live.docker("run", "-d", "--name", "web", "--restart", "on-failure:2", "host", "false")
     template = "{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}"

@@ -242,6 +242,12 @@ class FakeProvider:
         self.kernel.namespaces[key] = self.kernel.cookies
         return NamespaceIdentity(self.kernel.cookies)
 
+    def keep(self, record: SandboxRecord, pid: int) -> bool:
+        if self.kernel.namespaces.get(record.key) == record.identity.cookie:
+            return False
+        self.kernel.namespaces[record.key] = record.identity.cookie
+        return True
+
     def remove(self, key: SandboxKey) -> None:
         self.kernel.namespaces.pop(key, None)
 

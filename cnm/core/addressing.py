@@ -17,7 +17,7 @@ from cnm.core.locks import Locks
 from cnm.core.registry import Registry
 from cnm.core.state import State
 from cnm.errors import Forbidden, InvalidParameter, NotFound, PoolOverlap, Unavailable
-from cnm.hostapi import HostRoutes
+from cnm.hostapi import HostRoute, HostRoutes
 from cnm.ipamapi import GATEWAY_ADDRESS, REQUEST_ADDRESS_TYPE, IpamDriver, PoolRequest
 from cnm.types import (
     EndpointInterface,
@@ -130,6 +130,13 @@ class Addressing:
         if (wish.gateway is None and skip) or pool.pool.prefixlen == 0:
             return None, False
         return ipam.request_address(pool.pool_id, wish.gateway, _GATEWAY_OPTIONS), True
+
+    def route_over(self, subnet: IPNetwork) -> HostRoute | None:
+        """A route of the host that overlaps a subnet, if there is one."""
+        for route in self._host_routes.routes():
+            if subnets.overlaps_route(subnet, route):
+                return route
+        return None
 
     def _routed(self, version: int) -> tuple[IPNetwork, ...]:
         return tuple(

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 
 from cnm import labels
 from cnm.core import subnets
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_DRIVER = "bridge"
 PREDEFINED = ("bridge", "host", "none")
+USUAL_SUBNET = ip_network("172.17.0.0/16")  # of the default network, as Docker's
 RESERVED_NAMES = (*PREDEFINED, "default")
 
 
@@ -331,11 +333,15 @@ class Networks:
         )
 
     def _tell_pool(self, network: Network) -> None:
-        wanted = self._settings.default_bridge_subnet
+        """Say why the default network has not the subnet that everybody knows."""
         for pool in network.ipv4:
-            if wanted is None and str(pool.pool) != "172.17.0.0/16":
+            route = self._addressing.route_over(USUAL_SUBNET)
+            if route is not None and pool.pool != USUAL_SUBNET:
                 log.warning(
-                    "default network bridge: a route of this host holds 172.17.0.0/16, using %s",
+                    "default network %s: route %s of this host lies on %s, using %s",
+                    network.name,
+                    route,
+                    USUAL_SUBNET,
                     pool.pool,
                 )
 

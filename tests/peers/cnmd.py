@@ -8,6 +8,7 @@ sweep out of the way, so that only the test's own calls happen.
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,7 @@ class Cnmd(LiveDaemon):
         try:
             self.start()
         except BaseException:
-            self.close()
+            self.__exit__(*sys.exc_info())
             raise
         return self
 
@@ -44,8 +45,10 @@ class Cnmd(LiveDaemon):
         trace: TracebackType | None,
     ) -> None:
         self.api.close()
-        super().__exit__(kind, error, trace)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def ours(self, method: str, path: str, body: object = None) -> Any:
         """A call beyond Docker's API."""

@@ -213,6 +213,17 @@ def test_a_route_on_our_subnet_is_told(daemon: Make) -> None:
     assert "office" in line
 
 
+def test_a_disconnect_does_not_mind_another_interface_missing(daemon: Make) -> None:
+    live = daemon()
+    netns = live.adopt("c1")
+    for network in ("aa", "bb"):
+        live.net("create", network)
+        live.net("connect", network, "c1")
+    run("ip", "-n", netns, "link", "delete", "eth1")
+    live.net("disconnect", "aa", "c1")
+    assert "eth0" not in [link["ifname"] for link in live.ip("link", "show", netns=netns)]
+
+
 def uninstall(live: LiveDaemon, *flags: str, netns: str = "") -> tuple[int, str]:
     place = f"--net=/run/netns/{netns or live.netns}"
     inside = ("nsenter", place, str(PROGRAMS / "cnm"), "uninstall")

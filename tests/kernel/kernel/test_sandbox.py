@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import resource
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -89,6 +91,21 @@ def test_identities(box: Namespace, host_ns: Namespace, provider: NamespaceSandb
         provider.identify(SandboxKey(host_ns.path))
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert provider.host_identity().startswith(boot_id)
+
+
+def test_no_descriptor_left_is_no_namespace_gone(
+    provider: NamespaceSandboxes, record: SandboxRecord
+) -> None:
+    """Who took it for gone would take a live container off its networks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(KernelError) as refused:
+            provider.open(record)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refused.value.errno == errno.EMFILE
+    provider.open(record).__exit__(None, None, None)
 
 
 def test_a_namespace_that_is_gone(

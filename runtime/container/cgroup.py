@@ -212,23 +212,6 @@ def own_groups(parent: str, mark: str) -> ControlGroups:
         return ControlGroups(hierarchies(file.read()), parent, mark)
 
 
-def leave_service(parent: str) -> None:
-    """Move the calling process out of the daemon's unit, or systemd stops it with the daemon.
-
-    Done only in the hierarchies that systemd counts by; failing is not fatal.
-    """
-    with open("/proc/self/mountinfo", encoding="utf-8") as file:
-        found = hierarchies(file.read())
-    for hierarchy in found:
-        if hierarchy.unified or "name=systemd" in hierarchy.controllers:
-            directory = os.path.join(hierarchy.mountpoint, f"{parent}-supervisor")
-            try:
-                os.makedirs(directory, exist_ok=True)
-                _write(os.path.join(directory, "cgroup.procs"), "0")
-            except OSError:
-                continue
-
-
 def _members(directory: str) -> Iterator[int]:
     """Pids in a group and the groups within it."""
     for place in [*_children(directory), directory]:

@@ -8,20 +8,18 @@ and the next one takes the running containers over.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 
 from cnm import codec, errors
 from cnm.errors import Conflict, StartFailed, Unavailable
-from cnm.runtime.container import resolve, wire
+from cnm.runtime.container import resolve
 from cnm.runtime.container.cgroup import ControlGroups, own_groups
 from cnm.runtime.container.state import Places
+from cnm.runtime.kernel import packets, resident
 from cnm.runtimeapi import (
     ContainerSpec,
     ContainerStatus,
@@ -35,10 +33,9 @@ from cnm.runtimeapi import (
 )
 
 _START_WITHIN_S = 20.0
-_POLL_S = 0.005
 _RECONNECT_S = 0.2
 
-Answer = tuple[wire.Message, list[int]]
+Answer = tuple[packets.Message, list[int]]
 
 
 class RuntimeClient:
@@ -191,44 +188,12 @@ class RuntimeClient:
         except (FileNotFoundError, ConnectionRefusedError):
             pass
         with self._starting:
-            return self._start_supervisor()
+            self._places.make()
+            place, parent = self._places.resident, ["--cgroup-parent", self._parent]
+            return resident.connect_or_start(place, "cnm.runtime.container.supervisor", parent)
 
     def _open(self) -> socket.socket:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with self._places.short(self._places.socket) as path:
-                link.connect(path)
-        except BaseException:
-            link.close()
-            raise
-        return link
-
-    def _start_supervisor(self) -> socket.socket:
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-            return self._open()  # another thread was faster
-        self._spawn()
-        deadline = time.monotonic() + _START_WITHIN_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                return self._open()
-            time.sleep(_POLL_S)
-        raise Unavailable(f"the container supervisor does not start: see {self._places.log}")
-
-    def _spawn(self) -> None:
-        """Start a supervisor; it forks away from us, so what we start ends at once."""
-        self._places.make()
-        command = [sys.executable, "-P", "-m", "cnm.runtime.container.supervisor"]
-        command += ["--exec-root", self._places.exec_root, "--cgroup-parent", self._parent]
-        with open(self._places.log, "ab", opener=_private) as log:
-            subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd="/",
-                check=False,  # whether it serves is seen by its socket
-            )
+        return resident.connect(self._places.resident)
 
 
 class _Watcher(threading.Thread):
@@ -287,18 +252,14 @@ class _Watcher(threading.Thread):
         link = self._link
         assert link is not None
         while not self._stopping.is_set():
-            message, _ = wire.receive(link)
+            message, _ = packets.receive(link)
             self._changed(codec.loads(RuntimeEvent, message["event"]))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _call(link: socket.socket, name: str, **arguments: object) -> Answer:
     """One question and its answer."""
     try:
-        wire.send(link, {"ask": name, **arguments})
+        packets.send(link, {"ask": name, **arguments})
     except BrokenPipeError as error:
         raise Unavailable("the container supervisor has ended: try again") from error
     return _answer(link)
@@ -306,16 +267,16 @@ def _call(link: socket.socket, name: str, **arguments: object) -> Answer:
 
 def _answer(link: socket.socket) -> Answer:
     try:
-        message, descriptors = wire.receive(link)
+        message, descriptors = packets.receive(link)
     except (EOFError, ConnectionResetError) as error:
         raise Unavailable("the container supervisor was lost: try again") from error
     if "failed" in message:
-        wire.close_all(descriptors)
+        packets.close_all(descriptors)
         raise _error(message)
     return message, descriptors
 
 
-def _error(message: wire.Message) -> Exception:
+def _error(message: packets.Message) -> Exception:
     """The supervisor's exception as one of ours."""
     kind, text = message["failed"], message["text"]
     if kind == StartFailed.__name__:

@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cnm.errors import Conflict, StartFailed
-from cnm.runtime.container import launch, wire
+from cnm.runtime.container import launch
 from cnm.runtime.container.cgroup import ControlGroups
 from cnm.runtime.container.logfile import LogFile
-from cnm.runtime.container.loop import Loop
 from cnm.runtime.container.plan import ContainerPlan, ExecPlan, Saved
 from cnm.runtime.container.process import Ended, Listener, Process
 from cnm.runtime.container.state import Places, boot_id, start_time
 from cnm.runtime.container.streams import Streams
+from cnm.runtime.kernel import packets
+from cnm.runtime.kernel.loop import Loop
 from cnm.runtimeapi import (
     UNKNOWN_EXIT_CODE,
     ContainerState,
@@ -267,13 +268,13 @@ class Container:
         """Compare what is on disk with what runs; ``kept`` are its terminal or input."""
         saved = self.saved
         if not (self.running or saved.starting):
-            wire.close_all(kept)
+            packets.close_all(kept)
             return
         alive = saved.pid and saved.boot == boot_id()
         if alive and saved.start_time and start_time(saved.pid) == saved.start_time:
             self._adopt(kept)
             return
-        wire.close_all(kept)
+        packets.close_all(kept)
         self._around.groups.remove(self.id)
         ran = self.running or saved.pid
         self._save(
@@ -291,7 +292,7 @@ class Container:
         try:
             self.process.adopt(self.saved.pid)
         except ProcessLookupError:
-            wire.close_all(kept)
+            packets.close_all(kept)
             self.process = None
             self._ended(Ended(UNKNOWN_EXIT_CODE, known=False))
             return

@@ -17,8 +17,9 @@ import socket
 import time
 from collections.abc import Sequence
 
-from cnm.runtime.container import syscalls, wire
+from cnm.runtime.container import syscalls
 from cnm.runtime.container.state import Places
+from cnm.runtime.kernel import packets
 
 _CONNECT_WITHIN_S = 5.0
 _POLL_S = 0.002
@@ -35,10 +36,10 @@ class Keeper:
 
     def take(self) -> dict[str, list[int]]:
         """Everything that is kept: descriptors by container, the caller's to close."""
-        wire.send(self.link, {"give": True})
+        packets.send(self.link, {"give": True})
         found: dict[str, list[int]] = {}
         while True:
-            message, descriptors = wire.receive(self.link)
+            message, descriptors = packets.receive(self.link)
             if "end" in message:
                 return found
             found[message["id"]] = descriptors
@@ -46,12 +47,12 @@ class Keeper:
     def keep(self, container_id: str, descriptors: Sequence[int]) -> None:
         """Keep exactly these for a container; none: forget it."""
         with contextlib.suppress(OSError):  # it has died: the supervisor sees that and replaces it
-            wire.send(self.link, {"keep": container_id}, descriptors)
+            packets.send(self.link, {"keep": container_id}, descriptors)
 
     def end(self) -> None:
         """Tell the process to end."""
         with contextlib.suppress(OSError):
-            wire.send(self.link, {"end": True})
+            packets.send(self.link, {"end": True})
         self.link.close()
 
     def _connect(self) -> socket.socket:
@@ -71,7 +72,7 @@ class Keeper:
         link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         link.settimeout(_TIMEOUT_S)
         try:
-            with self._places.short(self._places.keeper_socket) as path:
+            with self._places.resident.short(self._places.keeper_socket) as path:
                 link.connect(path)
         except (FileNotFoundError, ConnectionRefusedError):
             link.close()
@@ -105,7 +106,7 @@ def _serve(places: Places) -> None:
         os.unlink(places.keeper_socket)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     os.umask(0o177)
-    with places.short(places.keeper_socket) as path:
+    with places.resident.short(places.keeper_socket) as path:
         listener.bind(path)
     listener.listen(4)
     kept: dict[str, list[int]] = {}
@@ -124,15 +125,15 @@ def _serve(places: Places) -> None:
 def _answer(link: socket.socket, kept: dict[str, list[int]]) -> bool:
     """Carry out one request; false if the supervisor has gone."""
     try:
-        message, descriptors = wire.receive(link)
+        message, descriptors = packets.receive(link)
         if "keep" in message:
-            wire.close_all(kept.pop(message["keep"], []))
+            packets.close_all(kept.pop(message["keep"], []))
             if descriptors:
                 kept[message["keep"]] = descriptors
         elif "give" in message:
             for container_id, held in kept.items():
-                wire.send(link, {"id": container_id}, held)
-            wire.send(link, {"end": True})
+                packets.send(link, {"id": container_id}, held)
+            packets.send(link, {"end": True})
         elif "end" in message:
             kept[_END] = []
     except (OSError, EOFError, ValueError):

@@ -27,10 +27,11 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnm.runtime.container import confine, rootfs, syscalls, users, wire
+from cnm.runtime.container import confine, rootfs, syscalls, users
 from cnm.runtime.container.cgroup import ControlGroups
 from cnm.runtime.container.confine import Refused
 from cnm.runtime.container.plan import Confinement, ContainerPlan, ExecPlan, environment
+from cnm.runtime.kernel import packets
 from cnm.runtimeapi import Bind, ProcessSpec
 
 _NAMESPACES = (
@@ -95,7 +96,7 @@ def _run_guarded(
         run(channel, kept)
     except BaseException as error:
         code = error.code if isinstance(error, Refused) else confine.NOT_STARTED
-        wire.send(channel, {"error": _text(error), "code": code})
+        packets.send(channel, {"error": _text(error), "code": code})
 
 
 def _text(error: BaseException) -> str:
@@ -174,7 +175,7 @@ def _fork_first(channel: socket.socket, run: Callable[[], None]) -> int:
     if pid == 0:
         run()
         os._exit(confine.NOT_STARTED)
-    wire.send(channel, {"pid": pid})
+    packets.send(channel, {"pid": pid})
     return pid
 
 
@@ -187,7 +188,7 @@ def _join_groups(
     before the fork. Nothing but our own code runs outside: ``go`` comes after this.
     """
     groups.join(container_id, pid)
-    wire.send(channel, {"joined": True})
+    packets.send(channel, {"joined": True})
     os._exit(0)
 
 
@@ -232,8 +233,8 @@ def _wait_for_go(channel: socket.socket) -> None:
 
     :raises EOFError: it has died: so shall we.
     """
-    wire.send(channel, {"waiting": True})
-    wire.receive(channel)
+    packets.send(channel, {"waiting": True})
+    packets.receive(channel)
 
 
 def _name_host(hostname: str, domainname: str) -> None:
@@ -320,7 +321,7 @@ def _open_terminal(process: ProcessSpec, channel: socket.socket, *, console: boo
         number = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, b"\0\0\0\0"))[0]
         os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o620))
         syscalls.mount(f"/dev/pts/{number}", "/dev/console", "", syscalls.MS_BIND)
-    wire.send(channel, {"terminal": True}, [master])
+    packets.send(channel, {"terminal": True}, [master])
     os.close(master)
     return int(slave)
 
@@ -345,7 +346,7 @@ def _become_command(
     confine.become(account, confinement, process.working_directory)
     arguments = (*wrapper, *process.arguments)
     path = confine.find_executable(arguments[0], variables)
-    wire.send(channel, {"ready": True})
+    packets.send(channel, {"ready": True})
     confine.execute(path, arguments, variables)
 
 

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnm.runtime.container import confine, syscalls, wire
+from cnm.runtime.container import confine, syscalls
 from cnm.runtime.container.launch import Child
-from cnm.runtime.container.loop import READ, Loop
 from cnm.runtime.container.streams import Streams
+from cnm.runtime.kernel import packets
+from cnm.runtime.kernel.loop import READ, Loop
 from cnm.runtimeapi import UNKNOWN_EXIT_CODE
 
 LAUNCH_WITHIN_S = 60.0  # a launch takes 20 ms; one of its processes was killed if it takes so long
@@ -90,7 +91,7 @@ class Process:
     def _hear(self) -> None:
         assert self._channel is not None
         try:
-            message, descriptors = wire.receive(self._channel)
+            message, descriptors = packets.receive(self._channel)
         except ConnectionResetError:
             return  # it ended before it read our "go"; what it said is still to be read
         except EOFError:
@@ -110,7 +111,7 @@ class Process:
             self._give_up()  # one of the two may still wait for the other
         if "terminal" in message:
             self._streams.set_terminal(descriptors.pop(0))
-        wire.close_all(descriptors)
+        packets.close_all(descriptors)
         if self._waiting and self._joined:
             self._waiting = False
             self._let_go(self._channel)
@@ -124,7 +125,7 @@ class Process:
     def _let_go(channel: socket.socket) -> None:
         """Its pid is on disk, its terminal is kept: the command may run."""
         try:
-            wire.send(channel, {"go": True})
+            packets.send(channel, {"go": True})
         except OSError:
             return  # it was killed: the channel's end will say so
 

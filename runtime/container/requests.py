@@ -14,7 +14,7 @@ from cnm import codec
 from cnm.errors import Conflict, NotFound
 from cnm.runtime.container.contained import Container, Exec, Surroundings
 from cnm.runtime.container.plan import ContainerPlan, ExecPlan
-from cnm.runtime.container.wire import Message
+from cnm.runtime.kernel.packets import Message
 from cnm.runtimeapi import WaitCondition
 
 if TYPE_CHECKING:

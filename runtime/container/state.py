@@ -15,6 +15,7 @@ from cnm import codec
 from cnm.errors import StoreError
 from cnm.runtime.container.launch import Pipes
 from cnm.runtime.container.plan import ContainerPlan, Saved
+from cnm.runtime.kernel.resident import Place
 from cnm.runtimeapi import ProcessSpec
 
 
@@ -24,9 +25,8 @@ class Places:
     def __init__(self, exec_root: str) -> None:
         self.exec_root = os.path.abspath(exec_root)
         self.containers = os.path.join(self.exec_root, "containers")
-        self.socket = os.path.join(self.exec_root, "supervisor.sock")
-        self.lock = os.path.join(self.exec_root, "supervisor.lock")
-        self.log = os.path.join(self.exec_root, "supervisor.log")
+        self.resident = Place(self.exec_root, "supervisor")
+        self.socket = self.resident.socket
         self.keeper_socket = os.path.join(self.exec_root, "keeper.sock")
 
     def container(self, container_id: str) -> str:
@@ -86,19 +86,6 @@ class Places:
             return codec.loads(Saved, text)
         except (FileNotFoundError, NotADirectoryError, StoreError):
             return None
-
-    @contextlib.contextmanager
-    def short(self, path: str) -> Iterator[str]:
-        """A socket's path, by a descriptor where it would not fit an address (108 bytes)."""
-        if len(os.fsencode(path)) < 108:
-            yield path
-            return
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        directory = os.open(self.exec_root, flags)
-        try:
-            yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
-        finally:
-            os.close(directory)
 
     def ids(self) -> list[str]:
         """Containers that have a directory."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 from cnm.runtime.container.launch import Pipes
 from cnm.runtime.container.logfile import LogFile
-from cnm.runtime.container.loop import READ, WRITE, Loop
+from cnm.runtime.kernel.loop import READ, WRITE, Loop
 
 STDOUT, STDERR = 1, 2
 BEHIND = 8 << 20  # bytes kept for one slow reader: seconds of a terminal, and no more memory

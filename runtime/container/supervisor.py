@@ -13,31 +13,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import gc
 import os
-import signal
 import socket
 import sys
-import time
-import traceback
 from collections.abc import Callable, Sequence
 
 from cnm import codec
 from cnm.errors import CNMError
-from cnm.runtime.container import syscalls, wire
-from cnm.runtime.container.cgroup import leave_service, own_groups
+from cnm.runtime.container import syscalls
+from cnm.runtime.container.cgroup import own_groups
 from cnm.runtime.container.contained import Container, Surroundings
 from cnm.runtime.container.keeper import Keeper
-from cnm.runtime.container.loop import READ, Loop
 from cnm.runtime.container.protect import run_protected
 from cnm.runtime.container.requests import Requests
 from cnm.runtime.container.state import Places
+from cnm.runtime.kernel import packets, resident
+from cnm.runtime.kernel.loop import READ, Loop
 from cnm.runtimeapi import RuntimeEvent
 
-_LOCK_WITHIN_S = 5.0  # children that had not yet exec'd when the last supervisor was killed
-_LOCK_POLL_S = 0.01
-_LOG_KEPT = 1 << 20
 _IDLE_S = 2.0  # without container and client, before it ends
 
 
@@ -54,29 +48,29 @@ class Connection:
     def ready(self, _events: int) -> None:
         """Take a request."""
         try:
-            message, descriptors = wire.receive(self.link)
+            message, descriptors = packets.receive(self.link)
         except (EOFError, OSError, ValueError):
             self.close()
             return
-        wire.close_all(descriptors)
+        packets.close_all(descriptors)
         try:
             self._supervisor.requests.handle(self, message)
         except Exception as error:
             self.fail(error)
 
-    def reply(self, message: wire.Message, descriptors: Sequence[int] = ()) -> None:
+    def reply(self, message: packets.Message, descriptors: Sequence[int] = ()) -> None:
         """Answer; a client that has gone or does not read is let go."""
         if self.closed:
             return
         try:
-            wire.send(self.link, message, descriptors)
+            packets.send(self.link, message, descriptors)
         except OSError:
             self.close()
 
     def fail(self, error: Exception) -> None:
         """Answer with an error that the client raises again."""
         if not isinstance(error, CNMError):
-            _log(error)
+            resident.log_error(error)
         code = getattr(error, "exit_code", 0)
         self.reply({"failed": type(error).__name__, "text": str(error), "code": code})
 
@@ -95,7 +89,7 @@ class Supervisor:
     """Containers, connections and the loop between them."""
 
     def __init__(self, places: Places, parent: str) -> None:
-        self.loop = Loop(_log)
+        self.loop = Loop(resident.log_error)
         self.watchers: list[Connection] = []
         self.connections = 0
         self._idle_check = False
@@ -113,7 +107,7 @@ class Supervisor:
             self.containers[container.id] = container
             container.recover(kept.pop(container.id, []))
         for container_id, descriptors in kept.items():
-            wire.close_all(descriptors)
+            packets.close_all(descriptors)
             self._keep(container_id, [])
         self._watch_keeper()
 
@@ -164,16 +158,7 @@ class Supervisor:
             os.unlink(self.around.places.socket)
 
     def _listen(self) -> None:
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path = self.around.places.socket
-        if os.path.lexists(path):
-            os.unlink(path)
-        os.umask(0o177)
-        with self.around.places.short(path) as short:
-            self._listener.bind(short)
-        os.umask(0o022)
-        self._listener.listen(64)
-        self._listener.setblocking(False)
+        self._listener = resident.listen(self.around.places.resident)
         listener = self._listener
         self.loop.watch(listener.fileno(), READ, lambda _events: self._accept(listener))
 
@@ -195,49 +180,6 @@ class Supervisor:
             self.containers.pop(event.id, None)
 
 
-def _log(error: Exception) -> None:
-    text = "".join(traceback.format_exception(error))
-    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}")
-    sys.stderr.flush()
-
-
-def _lock(places: Places) -> int | None:
-    """The lock that only one supervisor of a directory holds; None: another one serves."""
-    descriptor = os.open(places.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + _LOCK_WITHIN_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            # Not to wait for its end: one that was told to end shall have no heir.
-            if _is_served(places) or time.monotonic() > deadline:
-                return None
-            time.sleep(_LOCK_POLL_S)
-
-
-def _is_served(places: Places) -> bool:
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link,
-        places.short(places.socket) as path,
-    ):
-        return link.connect_ex(path) == 0
-
-
-def _detach(places: Places) -> None:
-    """A session of its own, no terminal, no signals meant for the daemon."""
-    os.setsid()
-    log = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    if os.fstat(log).st_size > _LOG_KEPT:
-        os.ftruncate(log, 0)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for number, descriptor in ((0, null), (1, log), (2, log)):
-        os.dup2(descriptor, number)
-    os.chdir("/")
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def main(arguments: Sequence[str]) -> int:
     """0: was told to stop; 1: another supervisor serves this directory."""
     parser = argparse.ArgumentParser(prog="cnm-supervisor")
@@ -247,14 +189,11 @@ def main(arguments: Sequence[str]) -> int:
     places = Places(options.exec_root)
     places.make()
     run_protected("cnm.runtime.container.supervisor", arguments)
-    if _lock(places) is None:  # before the fork: who started us learns that it is decided
+    if resident.lock(places.resident) is None:  # before the fork
         return 1
-    if os.fork():
-        os._exit(0)  # whoever started us has no child to look after
+    resident.detach(places.resident, f"{options.cgroup_parent}-supervisor")
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
-    _detach(places)
-    leave_service(options.cgroup_parent)
     supervisor = Supervisor(places, options.cgroup_parent)
     supervisor.recover()
     supervisor.serve()

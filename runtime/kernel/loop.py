@@ -1,6 +1,6 @@
-"""The supervisor's event loop: descriptors, timers, one thread.
+"""The event loop of resident processes: descriptors, timers, one thread.
 
-Not asyncio: the process forks at any time, and a bare epoll keeps 4 MB less resident.
+Not asyncio: the supervisor forks at any time, and a bare epoll keeps 8 MB less resident.
 ``selectors`` cannot watch for a hang-up alone, hence epoll itself.
 """
 

@@ -1,4 +1,4 @@
-"""Messages between the daemon, the supervisor and its children: JSON with descriptors.
+"""Messages between the daemon and its resident processes: JSON with descriptors.
 
 A SEQPACKET socket keeps messages whole and carries descriptors beside them. A message that
 is too long for one packet travels in a memfd.

@@ -1,1 +1,1 @@
-"""Network labs: their room; the capability is not built yet."""
+"""Network labs: many hosts from one file. Documentation: docs/netlab.md."""

@@ -40,11 +40,6 @@ def net() -> int:
     return run("net", NETWORK, sys.argv[1:])
 
 
-def netlab() -> int:
-    """``netlab …``"""
-    return _not_yet()
-
-
 def cni() -> int:
     """The CNI plugin."""
     return _not_yet()

@@ -19,6 +19,8 @@ strace strace
 conntrack conntrack
 ps procps
 busybox busybox-static
+dig bind9-dnsutils
+dnsperf dnsperf
 dockerd docker.io
 containerd containerd"
 

@@ -15,10 +15,10 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env=PYTHONSAFEPAT
 WORKERS ?= 4
 PYTEST := $(AS_ROOT) $(BIN)/python -m pytest
 
-.PHONY: help setup demo test vmtest torture soak bench lint clean
+.PHONY: help setup demo test vmtest torture soak bench bench-readme lint clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 setup: ## install what is missing: Debian packages, .venv, the project
 	@scripts/setup.sh
@@ -38,8 +38,11 @@ torture: setup ## SIGKILL at every kernel step of every verb
 soak: setup ## ten minutes of connect and disconnect
 	@$(PYTEST) -m slow -s tests/soak
 
-bench: setup ## us beside Docker and the bare kernel; build/bench.json, build/bench.svg
-	@$(AS_ROOT) env PYTHONPATH=tests $(BIN)/python -m bench
+bench: setup ## us beside the peers and the bare kernel; build/bench.json, build/bench.svg
+	@$(AS_ROOT) env PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+
+bench-readme: ## the figures of the last run into README.md and docs/performance.md
+	@PYTHONPATH=tests $(BIN)/python -m bench --pages
 
 lint: setup ## formatter check, linter, strict types, floors
 	@$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # "program package": a program that is there from elsewhere (docker-ce, a source build) is good too.
+# Those with a path lie beside it, where Debian puts what people do not type.
 programs="nft nftables
 ip iproute2
 ping iputils-ping
@@ -22,7 +23,11 @@ busybox busybox-static
 dig bind9-dnsutils
 dnsperf dnsperf
 dockerd docker.io
-containerd containerd"
+containerd containerd
+iperf3 iperf3
+/usr/lib/podman/netavark netavark
+/usr/lib/podman/aardvark-dns aardvark-dns
+/usr/lib/cni/bridge containernetworking-plugins"
 
 find_python() { # the machine's own python3 first: python3-venv belongs to that one
   local name

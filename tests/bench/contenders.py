@@ -1,142 +1,168 @@
-"""Who is measured: each does the same round of work in its own namespace.
+"""Who is measured: each can do the same work on a host of its own.
 
-Ours and Docker's daemon are asked through the same API on a socket, the floor is the
-kernel asked by netlink with nothing around it: what no daemon can be faster than.
+Ours and Docker's daemon are asked through the same API on a socket; netavark and CNI are
+programs, called as their users call them; the floor (``floor``) is the kernel, asked by netlink.
 """
 
 from __future__ import annotations
 
 import itertools
-from contextlib import ExitStack
-from ipaddress import ip_address, ip_interface
+from functools import partial
 from typing import Protocol
 
-from livedaemon import run
 from peers.api import Api
-from peers.cnmd import Cnmd
-from peers.dockerd import Dockerd
+from peers.cni import Cni
+from peers.netavark import Netavark
 
-from bench.measure import Metrics, at_once
-from cnm.runtime.kernel.netns import NetNS
+from bench.catalogue import BATCH
+from bench.measure import at_once
 
-BATCH = 30
+VERBS_OF_NETWORKS = frozenset({"network.create", "network.rm"})
+CONTAINERS = range(BATCH)
+_KEEPER = BATCH  # the container of netavark's that keeps the bridge
 
 
 class Contender(Protocol):
-    """One round: a network is made, containers come and go, the network goes."""
+    """A network is made, containers come and go, the network goes."""
 
-    def round(self, metrics: Metrics) -> None: ...
+    name: str
+    lacks: frozenset[str]  # metrics that it has no verb for
+
+    def create(self) -> None: ...
+    def remove(self) -> None: ...
+    def attach(self, number: int) -> None: ...
+    def detach(self, number: int) -> None: ...
+    def attach_all(self) -> None: ...
+    def detach_all(self) -> None:
+        """All containers at once, as far as one can ask for it."""
+
+    def namespace(self, number: int) -> str:
+        """Path of a container's network namespace."""
+
+    def address(self, number: int) -> str:
+        """Its address on the network, while it is attached."""
 
 
 class Engine:
-    """A daemon with Docker's API."""
+    """A daemon with Docker's API. ``containers``: name and namespace's path of each."""
 
-    def __init__(self, name: str, api: Api, containers: list[str]) -> None:
-        self._name = name
+    lacks: frozenset[str] = frozenset()
+
+    def __init__(self, name: str, api: Api, containers: list[tuple[str, str]]) -> None:
+        self.name = name
         self._api = api
         self._containers = containers
+        self._connections = [api.another() for _ in containers]
         self._numbers = itertools.count()
+        self._network = ""
 
-    def round(self, metrics: Metrics) -> None:
-        network = f"bench{next(self._numbers)}"
-        first, *_ = self._containers
-        with metrics.timed("network.create", self._name):
-            self._api.call("POST", "/networks/create", {"Name": network})
-        with metrics.timed("endpoint.attach", self._name):
-            self._verb(self._api, network, "connect", first)
-        with metrics.timed("endpoint.detach", self._name):
-            self._verb(self._api, network, "disconnect", first)
-        self._batch(metrics, network)
-        with metrics.timed("network.rm", self._name):
-            self._api.call("DELETE", f"/networks/{network}")
+    def create(self) -> None:
+        self._network = f"bench{next(self._numbers)}"
+        self._api.call("POST", "/networks/create", {"Name": self._network})
 
-    def _batch(self, metrics: Metrics, network: str) -> None:
-        for container in self._containers:
-            self._verb(self._api, network, "connect", container)
-        apis = [self._api.another() for _ in self._containers]
-        for api in apis:
-            api.call("GET", "/networks/none")  # connected before the clock runs
-        calls = [
-            lambda api=api, container=container: self._verb(api, network, "disconnect", container)
-            for api, container in zip(apis, self._containers, strict=True)
-        ]
-        with metrics.timed(f"endpoint.detach.batch{BATCH}", self._name):
-            at_once(calls)
-        for api in apis:
-            api.close()
+    def remove(self) -> None:
+        self._api.call("DELETE", f"/networks/{self._network}")
 
-    @staticmethod
-    def _verb(api: Api, network: str, verb: str, container: str) -> None:
-        api.call("POST", f"/networks/{network}/{verb}", {"Container": container})
+    def attach(self, number: int) -> None:
+        self._verb(self._api, "connect", number)
 
+    def detach(self, number: int) -> None:
+        self._verb(self._api, "disconnect", number)
 
-def ours(daemon: Cnmd) -> Engine:
-    names = [f"c{number}" for number in range(BATCH)]
-    for name in names:
-        daemon.adopt(name)
-    return Engine("cnm", daemon.api, names)
+    def attach_all(self) -> None:
+        """By a connection for each, so that all are open when they are to be detached."""
+        for number in CONTAINERS:
+            self._batched("connect", number)
 
+    def detach_all(self) -> None:
+        at_once([partial(self._batched, "disconnect", number) for number in CONTAINERS])
 
-def docker(daemon: Dockerd) -> Engine:
-    image = daemon.import_image()
-    names = [f"c{number}" for number in range(BATCH)]
-    for name in names:
-        daemon.run(name, image)
-        daemon.api.call("POST", "/networks/none/disconnect", {"Container": name})
-    return Engine("docker", daemon.api, names)
+    def namespace(self, number: int) -> str:
+        return self._containers[number][1]
 
-
-class Floor:
-    """Bridges and veths by netlink messages: no daemon, no store, no rules."""
-
-    def __init__(self, host: str, containers: list[str]) -> None:
-        self._stack = ExitStack()
-        self._host = self._open(host)
-        self._containers = [self._open(name) for name in containers]
+    def address(self, number: int) -> str:
+        found = self._api.call("GET", f"/networks/{self._network}")["Containers"].values()
+        name = self._containers[number][0]
+        interface = next(item["IPv4Address"] for item in found if item["Name"] == name)
+        return str(interface).partition("/")[0]
 
     def close(self) -> None:
-        self._stack.close()
+        for connection in self._connections:
+            connection.close()
 
-    def round(self, metrics: Metrics) -> None:
-        host = self._host.netlink()
-        with metrics.timed("network.create", "floor"):
-            host.batch().add_bridge("floor0", up=True).commit()
-            self._bridge = host.index("floor0") or 0
-            host.batch().add_address(self._bridge, ip_interface("10.9.0.1/16")).commit()
-        with metrics.timed("endpoint.attach", "floor"):
-            self._attach(0)
-        with metrics.timed("endpoint.detach", "floor"):
-            host.delete_links(["fl0"])
-        for number in range(BATCH):
-            self._attach(number)
-        with metrics.timed(f"endpoint.detach.batch{BATCH}", "floor"):
-            host.delete_links([f"fl{number}" for number in range(BATCH)])
-        with metrics.timed("network.rm", "floor"):
-            host.delete_links(["floor0"])
+    def _batched(self, verb: str, number: int) -> None:
+        self._verb(self._connections[number], verb, number)
 
-    def _attach(self, number: int) -> None:
-        """The pair made in place, addressed, up, with its default route."""
-        inside = self._containers[number]
-        pair = self._host.netlink().batch()
-        pair.add_veth(
-            f"fl{number}", peer_name="eth0", peer_ns_fd=inside.fd, master=self._bridge
-        ).commit()
-        netlink = inside.netlink()
-        index = netlink.index("eth0") or 0
-        batch = netlink.batch().add_address(index, ip_interface(f"10.9.1.{number + 1}/16"))
-        batch.set_link(index, up=True)
-        batch.add_route(None, gateway=ip_address("10.9.0.1"), device_index=index).commit()
-
-    def _open(self, name: str) -> NetNS:
-        return self._stack.enter_context(NetNS(f"/run/netns/{name}"))
+    def _verb(self, api: Api, verb: str, number: int) -> None:
+        name, _ = self._containers[number]
+        api.call("POST", f"/networks/{self._network}/{verb}", {"Container": name})
 
 
-def floor(stack: ExitStack, prefix: str) -> Floor:
-    """In namespaces of its own, which go with the stack."""
-    names = [f"{prefix}-floor", *(f"{prefix}-floor{number}" for number in range(BATCH))]
-    for name in names:
-        run("ip", "netns", "add", name)
-        stack.callback(run, "ip", "netns", "delete", name)
-    made = Floor(names[0], names[1:])
-    stack.callback(made.close)
-    return made
+class NetavarkContender:
+    """A bridge comes with the first container: one more keeps it while others are measured."""
+
+    name = "netavark"
+    lacks = VERBS_OF_NETWORKS
+
+    def __init__(self, host: Netavark) -> None:
+        self._host = host
+
+    def create(self) -> None:
+        self._host.setup(_KEEPER)
+
+    def remove(self) -> None:
+        self._host.teardown(_KEEPER)
+
+    def attach(self, number: int) -> None:
+        self._host.setup(number)
+
+    def detach(self, number: int) -> None:
+        self._host.teardown(number)
+
+    def attach_all(self) -> None:
+        for number in CONTAINERS:
+            self.attach(number)
+
+    def detach_all(self) -> None:
+        """One after another: netavark fails beside itself, so Podman holds a lock around it."""
+        for number in CONTAINERS:
+            self.detach(number)
+
+    def namespace(self, number: int) -> str:
+        return self._host.path(self._host.containers[number])
+
+    def address(self, number: int) -> str:
+        return self._host.address(number)
+
+
+class CniContender:
+    """The bridge is there after the first ADD, and stays."""
+
+    name = "cni"
+    lacks = VERBS_OF_NETWORKS
+
+    def __init__(self, host: Cni) -> None:
+        self._host = host
+
+    def create(self) -> None: ...
+
+    def remove(self) -> None: ...
+
+    def attach(self, number: int) -> None:
+        self._host.add(number)
+
+    def detach(self, number: int) -> None:
+        self._host.delete(number)
+
+    def attach_all(self) -> None:
+        for number in CONTAINERS:
+            self.attach(number)
+
+    def detach_all(self) -> None:
+        at_once([partial(self.detach, number) for number in CONTAINERS])
+
+    def namespace(self, number: int) -> str:
+        return self._host.path(self._host.containers[number])
+
+    def address(self, number: int) -> str:
+        return self._host.address(number)

@@ -7,6 +7,7 @@ sweep out of the way, so that only the test's own calls happen.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from livedaemon import LiveDaemon, run
 from peers.api import Api
 
 NEVER_S = "86400"
+_SUPERVISOR = "cnm.runtime.container.supervisor"
 
 
 class Cnmd(LiveDaemon):
@@ -85,6 +87,16 @@ class Cnmd(LiveDaemon):
     def disconnect(self, network: str, container: str) -> None:
         """Disconnect a container."""
         self.api.call("POST", f"/networks/{network}/disconnect", {"Container": container})
+
+    def helpers(self) -> list[int]:
+        """The processes that live beside this daemon, the containers' supervisor apart."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                words = (folder / "cmdline").read_bytes().decode().split("\0")
+                if str(self.exec_root) in words and "-m" in words and _SUPERVISOR not in words:
+                    found.append(int(folder.name))
+        return found
 
     def prune(self) -> list[str]:
         """Remove all unused networks; their names."""

@@ -78,15 +78,7 @@ class Dockerd:
 
     def import_image(self, name: str = "busybox") -> str:
         """An image with one static busybox in it, made without any registry."""
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            tar.add(Path(shutil.which("busybox") or "/bin/busybox").resolve(), "bin/busybox")
-            for applet in ("sh", "sleep", "ip", "ping"):
-                link = tarfile.TarInfo(f"bin/{applet}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-        self.api.call("POST", f"/images/create?fromSrc=-&repo={name}", archive.getvalue())
-        return name
+        return import_busybox(self.api, name)
 
     def run(self, name: str, image: str, network: str = "none") -> str:
         """A container that sleeps; its id."""
@@ -106,6 +98,17 @@ class Dockerd:
         )
         own = self._process.pid if self._process else 0
         return [pid for pid in map(int, listing.stdout.split()) if pid != own]
+
+    def namespace(self, name: str) -> str:
+        """Path of a running container's network namespace, as seen from here."""
+        key = self.api.call("GET", f"/containers/{name}/json")["NetworkSettings"]["SandboxKey"]
+        return f"/proc/{self._named('dockerd')}/root{key}"  # a mount of the engine's own
+
+    def _named(self, program: str) -> int:
+        for pid in self.processes():
+            if Path(f"/proc/{pid}/comm").read_text().strip() == program:
+                return pid
+        raise AssertionError(f"no process {program}")
 
     def stop(self) -> None:
         """End it and remove all it left; may be called twice."""
@@ -160,6 +163,19 @@ class Dockerd:
             if time.monotonic() > end:
                 raise TimeoutError(f"processes outlive dockerd: {self.processes()}")
             time.sleep(0.02)
+
+
+def import_busybox(api: Api, name: str = "busybox") -> str:
+    """An image with one static busybox in it, for whichever engine; its name."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.add(Path(shutil.which("busybox") or "/bin/busybox").resolve(), "bin/busybox")
+        for applet in ("sh", "sleep", "ip", "ping"):
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    api.call("POST", f"/images/create?fromSrc=-&repo={name}", archive.getvalue())
+    return name
 
 
 def _children(pid: int) -> list[int]:

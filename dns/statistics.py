@@ -53,3 +53,24 @@ class Counters:
             for item in fields(self)
             if not isinstance(getattr(self, item.name), Latency)
         }
+
+
+@dataclass(slots=True)
+class ForwardingCounters:
+    """What became of the questions that were forwarded, in the whole process."""
+
+    asked_upstream: int = 0  # questions that went out
+    joined: int = 0  # clients that had the answer to another's question
+    from_cache: int = 0
+    stale: int = 0  # answered out of date, for want of a server
+    failed: int = 0  # SERVFAIL: no server answered
+    refused: int = 0  # SERVFAIL: too many under way
+    second_server: int = 0  # a further server asked while another was awaited, or after it failed
+    sent_again: int = 0
+    over_tcp: int = 0
+    ignored: int = 0  # datagrams that were no answer to what was asked
+    probes: int = 0  # copies of queries to servers that were silent
+
+    def as_document(self) -> dict[str, int]:
+        """The numbers by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}

@@ -1,0 +1,54 @@
+"""A sandbox, servers inside it, and a forwarder outside of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kernel.dns.upstreams import Behaviour, Client, Server, opened
+from kernel.namespaces import Namespace, NamespaceFactory
+
+from cnm.dns.place import SandboxPlace
+
+ServerFactory = Callable[..., Server]
+ClientFactory = Callable[..., Client]
+
+
+@pytest.fixture
+def box(make_ns: NamespaceFactory) -> Namespace:
+    """A sandbox, with loopback addresses for any number of servers."""
+    return make_ns("box")
+
+
+@pytest.fixture
+def place(box: Namespace) -> Iterator[SandboxPlace]:
+    with opened(box) as made:
+        yield made
+
+
+@pytest.fixture
+def serve(box: Namespace) -> Iterator[ServerFactory]:
+    """``serve("127.0.0.2", well())``: a server inside the sandbox, or in ``namespace``."""
+    with contextlib.ExitStack() as stack:
+
+        def make(address: str, behave: Behaviour, namespace: Namespace = box) -> Server:
+            return stack.enter_context(Server(namespace, address, behave))
+
+        yield make
+
+
+@pytest.fixture
+def client(place: SandboxPlace, tmp_path: Path) -> Iterator[ClientFactory]:
+    """``client(server, server)``: asks these for the sandbox; none: the host's, as of a file."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*servers: Server, **settings: Any) -> Client:
+            wanted = tuple(server.address for server in servers)
+            made = Client(place, wanted, tmp_path / "resolv.conf", **settings)
+            stack.callback(made.close)
+            return made
+
+        yield make

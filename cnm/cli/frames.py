@@ -1,4 +1,4 @@
-"""Docker's stream frames, and the keys that detach a terminal.
+"""Docker's stream frames.
 
 A frame is a header of eight bytes (stream, three zeros, length, big-endian) and its
 payload. It may arrive in any number of pieces. Source: Engine API, "Attach to a
@@ -14,9 +14,6 @@ from cnm.cli.errors import CommandError
 STDERR = 2
 _SYSTEM_ERROR = 3
 _HEADER = 8
-_CONTROL = "@abcdefghijklmnopqrstuvwxyz[\\]^_"  # ctrl-@ is 0, ctrl-a 1, …
-_DELETE = 127
-DETACH_KEYS = "ctrl-p,ctrl-q"
 
 
 class Demultiplexer:
@@ -57,44 +54,3 @@ class Demultiplexer:
         self._trouble += payload
         if not self._left:
             raise CommandError(f"error from daemon in stream: {self._trouble.decode()}")
-
-
-class DetachKeys:
-    """Finds the keys in what is typed; holds back what may be their beginning."""
-
-    def __init__(self, keys: bytes) -> None:
-        self._keys = keys
-        self._matched = 0
-
-    def feed(self, typed: bytes) -> tuple[bytes, bool]:
-        """What goes to the process, and whether the keys are complete."""
-        passed = bytearray()
-        for byte in typed:
-            if byte == self._keys[self._matched]:
-                self._matched += 1
-                if self._matched == len(self._keys):
-                    return bytes(passed), True
-                continue
-            passed += self._keys[: self._matched]
-            passed.append(byte)
-            self._matched = 0
-        return bytes(passed), False
-
-
-def detach_keys(text: str) -> bytes:
-    """``ctrl-p,ctrl-q`` as bytes.
-
-    :raises CommandError: for a key that there is not.
-    """
-    return bytes(_key(name) for name in text.split(","))
-
-
-def _key(name: str) -> int:
-    if len(name) == 1 and name.isascii():
-        return ord(name)
-    control = name.removeprefix("ctrl-")
-    if control != name and len(control) == 1 and control in _CONTROL:
-        return _CONTROL.index(control)
-    if name == "DEL":
-        return _DELETE
-    raise CommandError(f"invalid detach keys: Unknown character: '{name}'")

@@ -8,8 +8,9 @@ import socket
 import sys
 
 from cnm.cli.errors import CommandError
-from cnm.cli.frames import DETACH_KEYS, STDERR, Demultiplexer, DetachKeys, detach_keys
+from cnm.cli.frames import STDERR, Demultiplexer
 from cnm.cli.terminal import STDIN
+from cnm.detachkeys import DetachKeys, parse
 
 _BLOCK = 65536
 
@@ -39,7 +40,7 @@ class Streams:
         self._connection, self._early = taken
         self._stdin = stdin
         self._frames = None if tty else Demultiplexer()
-        self._keys = DetachKeys(detach_keys(keys or DETACH_KEYS)) if tty and stdin else None
+        self._keys = _detach_keys(keys) if tty and stdin else None
         self._unsent = b""
 
     def run(self) -> None:
@@ -127,3 +128,11 @@ class Streams:
             self._connection.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the process has ended first
+
+
+def _detach_keys(names: str) -> DetachKeys:
+    """:raises CommandError: for a key that there is not."""
+    try:
+        return DetachKeys(parse(names))
+    except ValueError as error:
+        raise CommandError(f"invalid detach keys: {error}") from None

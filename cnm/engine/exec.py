@@ -6,10 +6,11 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from cnm import detachkeys
 from cnm.containerapi import Command
 from cnm.core.execs import Exec, ExecRequest
 from cnm.core.facade import Core
-from cnm.engine import detachkeys
+from cnm.detachkeys import DetachKeys
 from cnm.engine.answers import Json
 from cnm.engine.createbody import ExecBody, ExecStartBody
 from cnm.engine.definition import environment
@@ -45,7 +46,7 @@ def routes(core: Core) -> APIRouter:
             return Response()
         stream = await run_in_threadpool(core.execs.attach, item.id)
         tty = item.request.command.tty
-        escape = detachkeys.Escape(detachkeys.parse(item.request.detach_keys)) if tty else None
+        escape = detach_keys(item.request.detach_keys) if tty else None
 
         def begin() -> bytes:
             try:
@@ -87,8 +88,16 @@ def size(height: str, width: str) -> tuple[int, int]:
     return rows, columns
 
 
+def detach_keys(text: str) -> DetachKeys:
+    """:raises InvalidParameter: with Docker's text."""
+    try:
+        return DetachKeys(detachkeys.parse(text))
+    except ValueError as error:
+        raise InvalidParameter(f"Invalid escape keys ({text}): {error}") from None
+
+
 def _request(body: ExecBody) -> ExecRequest:
-    detachkeys.parse(body.detach_keys)
+    detach_keys(body.detach_keys)
     if body.working_dir and not body.working_dir.startswith("/"):
         raise InvalidParameter(f"Cwd must be an absolute path: {body.working_dir}")
     return ExecRequest(

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from cnm.engine.detachkeys import Escape
+from cnm.detachkeys import DetachKeys
 
 _KEY = "cnm.connection"
 _HANG_UP_CHECK_S = 2.0  # how soon a client that closed after its end of input is noticed
@@ -109,7 +109,7 @@ class Hijack(Response):
         media_type: str,
         *,
         prefix: bytes = b"",
-        escape: Escape | None = None,
+        escape: DetachKeys | None = None,
         begin: Callable[[], bytes] | None = None,
         detached: Callable[[], None] | None = None,
     ) -> None:
@@ -156,7 +156,7 @@ class _Client(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(
-        self, escape: Escape | None, detached: Callable[[], None] | None, *, held: bool
+        self, escape: DetachKeys | None, detached: Callable[[], None] | None, *, held: bool
     ) -> None:
         self._held = held  # the last word is not said yet
         self._over = False

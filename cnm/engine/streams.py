@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from cnm.containerapi import ContainerRecord
 from cnm.core.facade import Core
-from cnm.engine import detachkeys, times
-from cnm.engine.exec import media_type, size
+from cnm.engine import times
+from cnm.engine.exec import detach_keys, media_type, size
 from cnm.engine.filters import truth
 from cnm.engine.frame import asked_version
 from cnm.engine.hijack import Hijack
@@ -43,7 +43,7 @@ def routes(core: Core, stopping: threading.Event) -> APIRouter:
         detachKeys: str = "",
     ) -> Response:
         """Attach to a container: the connection becomes its terminal or streams."""
-        keys = detachkeys.parse(detachKeys)
+        keys = detach_keys(detachKeys)
         record = containers.find(reference)
         shape = LogShape(truth(stdout), truth(stderr), framed=not record.definition.command.tty)
         past = await run_in_threadpool(_past, core, record, shape) if truth(logs) else b""
@@ -60,7 +60,7 @@ def routes(core: Core, stopping: threading.Event) -> APIRouter:
             link,
             media_type(tty, asked_version(request)),
             prefix=past,
-            escape=detachkeys.Escape(keys) if tty and truth(stdin) else None,
+            escape=keys if tty and truth(stdin) else None,
             detached=lambda: containers.detached(record),
         )
 

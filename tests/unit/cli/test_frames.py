@@ -1,4 +1,4 @@
-"""Frames, detach keys, quantities: pure logic."""
+"""Frames, quantities: pure logic."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnm.cli.errors import CommandError
-from cnm.cli.frames import Demultiplexer, DetachKeys, detach_keys
+from cnm.cli.frames import Demultiplexer
 from cnm.cli.quantities import Malformed, limit, nano_cpus, shown_size, size_in_bytes
 
 
@@ -54,42 +54,6 @@ def test_frames_that_are_errors(data: bytes, problem: str) -> None:
     assert [item for piece in pieces for item in demultiplexer.feed(piece)] == []
     with pytest.raises(CommandError, match=problem):
         list(demultiplexer.feed(last))
-
-
-@pytest.mark.parametrize(
-    ("typed", "passed", "detached"),
-    [
-        ([b"abc"], b"abc", False),
-        ([b"\x10\x11"], b"", True),
-        ([b"a\x10", b"\x11b"], b"a", True),
-        ([b"\x10", b"x"], b"\x10x", False),
-        ([b"\x10\x10\x11"], b"\x10\x10\x11", False),  # as Docker: no second beginning
-        ([b"\x11\x10"], b"\x11", False),
-    ],
-)
-def test_detach_keys(typed: list[bytes], passed: bytes, detached: bool) -> None:
-    keys = DetachKeys(detach_keys("ctrl-p,ctrl-q"))
-    results = [keys.feed(piece) for piece in typed]
-    assert b"".join(content for content, _ in results) == passed
-    assert results[-1][1] is detached
-
-
-@pytest.mark.parametrize(
-    ("names", "keys"),
-    [
-        ("ctrl-@,ctrl-a,ctrl-_", b"\x00\x01\x1f"),
-        ("a,ctrl-\\,DEL", b"a\x1c\x7f"),
-        ("ctrl-[", b"\x1b"),
-    ],
-)
-def test_names_of_keys(names: str, keys: bytes) -> None:
-    assert detach_keys(names) == keys
-
-
-@pytest.mark.parametrize("names", ["", "ctrl-", "ctrl-P", "ab", "a,,b", "é"])
-def test_bad_names_of_keys(names: str) -> None:
-    with pytest.raises(CommandError, match="invalid detach keys: Unknown character: "):
-        detach_keys(names)
 
 
 @pytest.mark.parametrize(

@@ -1,51 +1,13 @@
-"""Pure parts of streams: detach keys, frames, the rows of ps."""
+"""Pure parts of streams: frames, the rows of ps."""
 
 from __future__ import annotations
 
 import pytest
 
-from cnm.engine import detachkeys, processes
-from cnm.engine.detachkeys import Escape
+from cnm.engine import processes
 from cnm.engine.streaming import LogShape, frame
 from cnm.errors import InvalidParameter
 from cnm.runtime.container.logs import LogEntry
-
-
-@pytest.mark.parametrize(
-    ("text", "keys"),
-    [
-        ("", b"\x10\x11"),
-        ("ctrl-p,ctrl-q", b"\x10\x11"),
-        ("ctrl-A,x", b"\x01x"),
-        ("ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_", b"\x00\x1b\x1c\x1d\x1e\x1f"),
-    ],
-)
-def test_detach_keys(text: str, keys: bytes) -> None:
-    assert detachkeys.parse(text) == keys
-
-
-@pytest.mark.parametrize("text", ["ctrl-", "ab", "ctrl-1", "a,,b", "ä"])
-def test_no_detach_keys(text: str) -> None:
-    with pytest.raises(InvalidParameter, match="Invalid escape keys"):
-        detachkeys.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("typed", "passed", "left"),
-    [
-        ([b"ab"], b"ab", False),
-        ([b"a\x10\x11b"], b"a", True),
-        ([b"a\x10", b"\x11"], b"a", True),
-        ([b"\x10", b"x"], b"\x10x", False),
-        ([b"\x10\x10\x11"], b"\x10", True),
-    ],
-)
-def test_keys_over_pieces(typed: list[bytes], passed: bytes, left: bool) -> None:
-    escape, found, ended = Escape(detachkeys.DEFAULT), b"", False
-    for piece in typed:
-        data, ended = escape.feed(piece)
-        found += data
-    assert (found, ended) == (passed, left)
 
 
 def test_pieces_of_a_log() -> None:

@@ -119,7 +119,6 @@ class Network:
     ipam_driver: str = "default"
     ipam_options: Mapping[str, str] | None = None
     ipam_config: tuple[IpamConfig, ...] = ()
-    user_subnets: bool = False  # the user chose the subnet, so --ip may be used
     ipv4: tuple[IpamPool, ...] = ()
     ipv6: tuple[IpamPool, ...] = ()
 

@@ -299,9 +299,7 @@ class Connections:
 
     # disconnect
 
-    def disconnect(
-        self, network_reference: str, container_reference: str, force: bool = False
-    ) -> None:
+    def disconnect(self, network_reference: str, container_reference: str) -> None:
         """Take a container off a network; every step is tried, whatever fails.
 
         :raises NotFound: no such network or container.

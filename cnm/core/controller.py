@@ -144,7 +144,6 @@ class Networks:
             ipam_driver=request.ipam_driver,
             ipam_options=request.ipam_options,
             ipam_config=request.ipam_config,
-            user_subnets=any(config.subnet for config in request.ipam_config),
         )
         self._check_driver(driver, network)
         return network
@@ -402,5 +401,4 @@ def _draft_config_only(request: NetworkRequest) -> Network:
         ipam_driver=request.ipam_driver,
         ipam_options=request.ipam_options,
         ipam_config=request.ipam_config,
-        user_subnets=any(config.subnet for config in request.ipam_config),
     )

@@ -39,9 +39,7 @@ class Inspector:
         self._state = state
         self._addressing = addressing
 
-    def network(
-        self, network: Network, *, containers: bool = True, verbose: bool = False
-    ) -> Document:
+    def network(self, network: Network, *, containers: bool = True) -> Document:
         """Docker's network object. ``containers``: list who is on it, as inspect does."""
         document: Document = {
             "Name": network.name,

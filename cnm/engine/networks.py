@@ -12,7 +12,7 @@ from cnm.core.facade import Core
 from cnm.engine import shape, times
 from cnm.engine.addressing import endpoint_request, network_request
 from cnm.engine.answers import Json
-from cnm.engine.filters import Filters, truth
+from cnm.engine.filters import Filters
 from cnm.engine.frame import asked_version
 from cnm.engine.versions import ApiVersion
 from cnm.engine.wire import ConnectBody, DisconnectBody, NetworkCreateBody
@@ -66,18 +66,16 @@ def routes(core: Core) -> APIRouter:
     def disconnect(reference: str, body: DisconnectBody | None = None) -> Response:
         """Disconnect a container from a network."""
         body = body or DisconnectBody()
-        core.connections.disconnect(reference, _container(body.container), body.force)
+        core.connections.disconnect(reference, _container(body.container))
         return Response()
 
     @router.get("/networks/{reference:path}")
-    def inspect_network(
-        request: Request, reference: str, verbose: str = "", scope: str = ""
-    ) -> Response:
+    def inspect_network(request: Request, reference: str, scope: str = "") -> Response:
         """Inspect a network."""
         network = core.networks.find(reference)
         if scope and scope != network.scope:
             raise NotFound(f"network {reference} not found")
-        document = core.inspector.network(network, verbose=truth(verbose))
+        document = core.inspector.network(network)
         return Json(shape.network(document, asked_version(request), listed=False))
 
     @router.delete("/networks/{reference:path}", status_code=204)

@@ -112,7 +112,6 @@ class DisconnectBody(Wire):
     """``POST /networks/{id}/disconnect``."""
 
     container: str = Field(default="", alias="Container")
-    force: bool = Field(default=False, alias="Force")
 
 
 class AdoptBody(Wire):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Protocol, TypedDict, Unpack
+from typing import Protocol
 
 from cnm.errors import KernelError
 from cnm.runtime.kernel import messages
@@ -16,31 +16,6 @@ _EXISTS = frozenset({errno.EEXIST})
 _LINK_GONE = frozenset({errno.ENODEV})
 _ADDRESS_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
 _ROUTE_GONE = frozenset({errno.ESRCH, errno.ENODEV, errno.ENETUNREACH})
-
-
-class PortSettings(TypedDict, total=False):
-    """Settings of a bridge port, by the names that bridge(8) has for them."""
-
-    isolated: bool
-    hairpin: bool
-    learning: bool
-    flood: bool
-    mcast_flood: bool
-    bcast_flood: bool
-    neigh_suppress: bool
-    guard: bool
-
-
-_PORT_ATTRIBUTES = {
-    "isolated": "IFLA_BRPORT_ISOLATED",
-    "hairpin": "IFLA_BRPORT_MODE",
-    "learning": "IFLA_BRPORT_LEARNING",
-    "flood": "IFLA_BRPORT_UNICAST_FLOOD",
-    "mcast_flood": "IFLA_BRPORT_MCAST_FLOOD",
-    "bcast_flood": "IFLA_BRPORT_BCAST_FLOOD",
-    "neigh_suppress": "IFLA_BRPORT_NEIGH_SUPPRESS",
-    "guard": "IFLA_BRPORT_GUARD",
-}
 
 
 class IndexLookup(Protocol):
@@ -161,11 +136,6 @@ class Batch:
         )
         fine = _LINK_GONE if missing_ok else frozenset()
         return self._add(messages.set_link(index, attrs, up), what, fine)
-
-    def set_port(self, link: int | str, **settings: Unpack[PortSettings]) -> Batch:
-        """Change settings of a link as a port of its bridge; it must be enslaved."""
-        attrs: Attributes = [(_PORT_ATTRIBUTES[key], int(bool(on))) for key, on in settings.items()]
-        return self._add(messages.set_bridge_port(link, attrs), f"bridge port set {link}")
 
     def delete_link(self, link: int | str) -> Batch:
         """Remove a link (a veth with its peer). Already gone is success."""

@@ -65,14 +65,6 @@ def set_link(index: int, attrs: Attributes, up: bool | None) -> bytes:
     return encode.link(RTM_SETLINK, NLM_F_ACK, attrs, index=index, up=flag, change=change)
 
 
-def set_bridge_port(link: int | str, settings: Attributes) -> bytes:
-    """Attributes IFLA_BRPORT_* of a link that is enslaved to a bridge."""
-    index, attrs = link_target(link)
-    info = [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", settings)]
-    attrs.append(("IFLA_LINKINFO", info))
-    return encode.link(RTM_NEWLINK, NLM_F_ACK, attrs, index=index)
-
-
 def delete_link(link: int | str) -> bytes:
     """RTM_DELLINK of one link."""
     index, attrs = link_target(link)

@@ -117,15 +117,6 @@ def own_cookie() -> int:
     return int(struct.unpack("=Q", raw)[0])
 
 
-def is_netns(path: str) -> bool:
-    """Whether a network namespace is mounted (or linked by /proc) at ``path``."""
-    try:
-        os.close(_open_namespace(path))
-    except KernelError:
-        return False
-    return True
-
-
 def _open_namespace(path: str) -> int:
     try:
         # O_NONBLOCK: a path that the user gave may be a FIFO, whose open would wait.

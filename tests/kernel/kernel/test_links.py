@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -77,16 +76,6 @@ def test_an_alias_in_another_namespace_is_refused_before_anything_is_made(
 ) -> None:
     with NetNS(host_ns.path) as there, pytest.raises(ValueError, match="elsewhere"):
         netlink.batch().add_veth("v0", peer_name="v1", peer_ns_fd=there.fd, peer_alias="x")
-
-
-def test_port_settings(host_ns: Namespace, netlink: Netlink) -> None:
-    netlink.batch().add_bridge("br-a").commit()
-    netlink.batch().add_veth(
-        "v0", peer_name="v1", peer_ns_fd=None, master=netlink.index("br-a")
-    ).set_port("v0", isolated=True, hairpin=True, learning=False, flood=False).commit()
-    port = json.loads(host_ns.run("bridge", "-j", "-d", "link", "show", "dev", "v0"))[0]
-    assert (port["isolated"], port["hairpin"]) == (True, True)
-    assert (port["learning"], port["flood"]) == (False, False)
 
 
 def test_changes_of_a_link(host_ns: Namespace, netlink: Netlink, make_ns: NamespaceFactory) -> None:

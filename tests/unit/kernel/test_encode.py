@@ -59,13 +59,6 @@ def test_up_down_and_neither(up: bool | None, flags: tuple[int, int]) -> None:
     assert message.get_attr("IFLA_IFALIAS") == "ä"
 
 
-def test_a_bridge_port() -> None:
-    message = decoded(ifinfmsg, messages.set_bridge_port("v0", [("IFLA_BRPORT_ISOLATED", 1)]))
-    assert message.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_KIND") == "bridge"
-    inner = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA")
-    assert inner.get_attr("IFLA_BRPORT_ISOLATED") == 1
-
-
 @pytest.mark.parametrize(
     ("text", "family", "scope"),
     [("10.9.0.2/24", 2, 0), ("169.254.1.2/16", 2, 253), ("fd00::2/64", 10, 0)],

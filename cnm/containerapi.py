@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cnm.imageapi import ImageID
-from cnm.runtimeapi import Bind, Limits, ResourceLimit, Security
+from cnm.runtimeapi import Bind, Limits, ResourceLimit, Security, Tmpfs
 from cnm.types import EndpointRequest, IPAddress, Phase, SandboxID
 
 HOST_MODE = "host"
@@ -116,6 +116,7 @@ class ContainerDefinition:
     names: NameService = NameService()
     exposed_ports: tuple[str, ...] = ()
     binds: tuple[Bind, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
     security: Security = Security()
     limits: Limits = Limits()
     resource_limits: tuple[ResourceLimit, ...] = ()

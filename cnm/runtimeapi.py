@@ -50,17 +50,38 @@ class RootFS:
     read_only: bool = False
 
 
+class Propagation(enum.StrEnum):
+    """Whether a bind shows what is mounted in its source later. Never the other way round."""
+
+    PRIVATE = "rprivate"
+    SLAVE = "rslave"
+
+
 @dataclass(frozen=True, slots=True)
 class Bind:
     """A file or directory of the host, shown in the container.
 
     A missing source is made as a directory where ``make_source`` says so (Docker's ``-v``).
+    ``recursive``: with what is mounted in it.
     """
 
     source: str
     destination: str
     read_only: bool = False
     make_source: bool = False
+    propagation: Propagation = Propagation.PRIVATE
+    recursive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    """A file system in memory. ``options`` are mount(8)'s words, in order; a later one counts.
+
+    ``noexec``, ``nosuid`` and ``nodev`` unless said otherwise, as Docker's.
+    """
+
+    destination: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +168,7 @@ class ContainerSpec:
     network_namespace: str = ""
     own_network: bool = True
     binds: tuple[Bind, ...] = ()
+    tmpfs: tuple[Tmpfs, ...] = ()
     hidden_paths: tuple[str, ...] = ()
     security: Security = Security()
     limits: Limits = Limits()

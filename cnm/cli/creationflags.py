@@ -76,7 +76,7 @@ PROCESS = (
     Flag("workdir", "string", "Working directory", short="w"),
 )
 _FILES = (
-    Flag("mount", "mount", "Bind mount, type=bind,source=…,target=…", check=mount_problem),
+    Flag("mount", "mount", "Mount, type=bind,source=…,target=… or tmpfs", check=mount_problem),
     Flag("read-only", "bool", "Let it write nothing but its mounts"),
     Flag("shm-size", "bytes", "Size of /dev/shm", check=size_problem),
     Flag("tmpfs", "list", "Mount a tmpfs, PATH[:OPTIONS]"),

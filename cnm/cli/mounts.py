@@ -7,8 +7,16 @@ from collections.abc import Iterable
 
 from cnm.cli.command import FALSE, TRUE, comma_separated
 from cnm.cli.errors import CommandError
+from cnm.cli.quantities import Malformed, size_in_bytes
 
 _PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
+_SWITCHES = {  # key: the options that it belongs to, and its name there
+    "readonly": ("", "ReadOnly"),
+    "ro": ("", "ReadOnly"),
+    "bind-nonrecursive": ("BindOptions", "NonRecursive"),
+    "volume-nocopy": ("VolumeOptions", "NoCopy"),
+}
+_ALL_BITS = 0o7777
 _KEYS = {"source": "Source", "src": "Source"} | dict.fromkeys(
     ("target", "dst", "destination"), "Target"
 )
@@ -59,7 +67,7 @@ def mount_problem(value: str) -> str:
 
 
 def mount(value: str) -> dict[str, object]:
-    """``type=bind,source=…,target=…[,readonly][,bind-propagation=…]`` as the API has it.
+    """``type=bind,source=…,target=…[,readonly][,bind-…]`` or ``type=tmpfs,…`` as the API has it.
 
     :raises CommandError: for what cannot be read, or for another type.
     """
@@ -67,18 +75,30 @@ def mount(value: str) -> dict[str, object]:
     for field in comma_separated(value):
         key, equals, text = field.partition("=")
         key = key.lower()
-        if key in ("readonly", "ro"):
-            if _switch(key, text if equals else "true"):
-                found["ReadOnly"] = True
+        if key in _SWITCHES:
+            _set_switch(found, key, text if equals else "true")
         elif not equals:
             raise CommandError(f"invalid field '{field}' must be a key=value pair")
         else:
             _set(found, key, text, field)
+    if not found["Type"]:
+        raise CommandError("type is required")
     if not found.get("Target"):
         raise CommandError("target is required")
-    if found["Type"] != "bind":
-        raise CommandError(f"mount type '{found['Type']}' is not supported: only bind is")
+    for kind in ("bind", "volume", "tmpfs"):
+        if f"{kind.title()}Options" in found and found["Type"] != kind:
+            raise CommandError(f"cannot mix '{kind}-*' options with mount type '{found['Type']}'")
     return found
+
+
+def _set_switch(found: dict[str, object], key: str, text: str) -> None:
+    if text not in TRUE + FALSE:
+        raise CommandError(f"invalid value for {key}: {text}")
+    options, name = _SWITCHES[key]
+    if options:
+        _options(found, options)[name] = text in TRUE
+    elif text in TRUE:
+        found[name] = True
 
 
 def _set(found: dict[str, object], key: str, text: str, field: str) -> None:
@@ -89,12 +109,30 @@ def _set(found: dict[str, object], key: str, text: str, field: str) -> None:
     elif key == "bind-propagation":
         if text.lower() not in _PROPAGATIONS:
             raise CommandError(f"invalid value for {key}: {text}")
-        found["BindOptions"] = {"Propagation": text.lower()}
+        _options(found, "BindOptions")["Propagation"] = text.lower()
+    elif key == "tmpfs-size":
+        _options(found, "TmpfsOptions")["SizeBytes"] = _size(key, text)
+    elif key == "tmpfs-mode":
+        _options(found, "TmpfsOptions")["Mode"] = _mode(key, text)
     else:
         raise CommandError(f"unexpected key '{key}' in '{field}'")
 
 
-def _switch(key: str, text: str) -> bool:
-    if text not in TRUE + FALSE:
+def _options(found: dict[str, object], name: str) -> dict[str, object]:
+    options = found.setdefault(name, {})
+    assert isinstance(options, dict)
+    return options
+
+
+def _size(key: str, text: str) -> int:
+    try:
+        return size_in_bytes(text)
+    except Malformed:
+        raise CommandError(f"invalid value for {key}: {text}") from None
+
+
+def _mode(key: str, text: str) -> int:
+    """Octal, as chmod has it."""
+    if not text or set(text) - set("01234567") or int(text, 8) > _ALL_BITS:
         raise CommandError(f"invalid value for {key}: {text}")
-    return text in TRUE
+    return int(text, 8)

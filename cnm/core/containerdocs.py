@@ -11,6 +11,7 @@ from cnm.core.etc import Etc
 from cnm.core.execs import ExecProcesses
 from cnm.core.inspect import Document, Inspector, human_duration, timestamp
 from cnm.core.state import State
+from cnm.runtimeapi import Bind, Tmpfs
 from cnm.types import SandboxStatus
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -161,14 +162,31 @@ def _arguments(record: ContainerRecord) -> list[str]:
 
 
 def _mounts(record: ContainerRecord) -> list[Document]:
-    return [
-        {
-            "Type": "bind",
-            "Source": bind.source,
-            "Destination": bind.destination,
-            "Mode": "ro" if bind.read_only else "",
-            "RW": not bind.read_only,
-            "Propagation": "rprivate",
-        }
-        for bind in record.definition.binds
-    ]
+    """As Docker: what ``--tmpfs`` made is in the configuration only."""
+    host, wish = record.definition.host_config, record.definition
+    modes = dict(text.split(":", 2)[1:] for text in host.get("Binds", ()) if text.count(":") == 2)
+    short = host.get("Tmpfs", ())
+    binds = [_bind(bind, modes.get(bind.destination, "")) for bind in wish.binds]
+    return binds + [_tmpfs(item) for item in wish.tmpfs if item.destination not in short]
+
+
+def _bind(bind: Bind, mode: str) -> Document:
+    return {
+        "Type": "bind",
+        "Source": bind.source,
+        "Destination": bind.destination,
+        "Mode": mode,
+        "RW": not bind.read_only,
+        "Propagation": bind.propagation.value,
+    }
+
+
+def _tmpfs(item: Tmpfs) -> Document:
+    return {
+        "Type": "tmpfs",
+        "Source": "",
+        "Destination": item.destination,
+        "Mode": "",
+        "RW": "ro" not in item.options,
+        "Propagation": "",
+    }

@@ -233,12 +233,8 @@ class Containers:
         :raises Conflict: it does not run.
         :raises InvalidParameter: there is no such signal.
         """
-        record = self.find(reference)
         number = signals.parse(signal_name) if signal_name else int(signal.SIGKILL)
-        if record.status is not ContainerStatus.RUNNING:
-            raise Conflict(
-                f"cannot kill container: {reference}: container {record.id} is not running"
-            )
+        record = self._running(reference)
         if number in (signal.SIGKILL, self._stop_signal(record)):
             self._mark_stopped(record.id)
         if number == signal.SIGKILL:
@@ -287,7 +283,7 @@ class Containers:
         with self._locks.name(f"container {name}"), self._locks.sandbox(found.id):
             holder = self._creation.holder(name)
             if holder is not None:
-                raise names.in_use(name, holder)
+                raise Conflict(f"Error when allocating new name: {names.in_use(name, holder)}")
             record = replace(self._present(found.id), name=name)
             stack = self._state.sandbox(found.id)
             renamed = [replace(stack, name=name)] if stack is not None else []

@@ -33,6 +33,7 @@ from cnm.types import (
 )
 from cnm.undo import Undo
 
+_LONGEST_HOSTNAME = 64  # HOST_NAME_MAX, linux/limits.h
 IMAGES_LOCK = "images"  # held while a container is made of an image, and while one is removed
 
 
@@ -122,7 +123,7 @@ class Creation:
         """References to other containers made into ids; the first network among the endpoints."""
         mode = wish.network_mode
         if mode.startswith(SHARED_PREFIX):
-            partner = self._state.find_any(mode.removeprefix(SHARED_PREFIX))
+            partner = self._partner(mode.removeprefix(SHARED_PREFIX))
             return replace(wish, network_mode=f"{SHARED_PREFIX}{partner.id}", endpoints={})
         links = tuple((self._linked(reference), alias) for reference, alias in wish.names.links)
         wish = replace(wish, names=replace(wish.names, links=links))
@@ -133,11 +134,19 @@ class Creation:
         endpoints = {first: others.pop(first, EndpointRequest()), **others}
         return replace(wish, endpoints=endpoints)
 
+    def _partner(self, reference: str) -> ContainerRecord | SandboxRecord:
+        """Not found is a bad parameter here: of a 404 clients think that the image is missing."""
+        try:
+            return self._state.find_any(reference)
+        except NotFound as error:
+            raise InvalidParameter(str(error)) from None
+
     def _linked(self, reference: str) -> str:
         try:
             return self._state.find_container(reference).id
         except NotFound as error:
-            raise NotFound(f"could not get container for {reference}: {error}") from None
+            text = f"could not get container for {reference}: {error}"
+            raise InvalidParameter(text) from None
 
     def _network_name(self, reference: str) -> str:
         """Its own name, or as it was written while it is not there."""
@@ -161,16 +170,34 @@ def _check(wish: ContainerDefinition) -> None:
         raise InvalidParameter("can't create 'AutoRemove' container with restart policy")
     if wish.stop_signal:
         signals.parse(wish.stop_signal)
+    if len(wish.hostname.encode()) > _LONGEST_HOSTNAME:
+        raise InvalidParameter(
+            f'hostname "{wish.hostname}" is too long (maximum {_LONGEST_HOSTNAME} bytes)'
+        )
     shared = wish.network_mode.startswith(SHARED_PREFIX)
     private = wish.network_mode in (HOST_MODE, NO_NETWORK) or shared
-    if private and any(key != wish.network_mode for key in wish.endpoints):
-        raise InvalidParameter(
-            "conflicting options: cannot attach both user-defined and non-user-defined "
-            "network-modes"
-        )
+    if private:
+        _check_private(wish)
     _check_shared(wish, shared)
     if wish.names.links and wish.network_mode == HOST_MODE:
         raise InvalidParameter("conflicting options: host type networking can't be used with links")
+
+
+def _check_private(wish: ContainerDefinition) -> None:
+    """``host``, ``none`` and ``container:``: nothing can be asked of an endpoint there."""
+    for key, asked in wish.endpoints.items():
+        if key != wish.network_mode:
+            raise InvalidParameter(
+                "conflicting options: cannot attach both user-defined and non-user-defined "
+                "network-modes"
+            )
+        if asked.ipv4 is not None or asked.ipv6 is not None:
+            raise InvalidParameter(
+                "invalid endpoint settings:\nuser specified IP address is supported on user "
+                "defined networks only"
+            )
+        if asked.mac is not None:
+            raise InvalidParameter("conflicting options: mac-address and the network mode")
 
 
 def _check_shared(wish: ContainerDefinition, shared: bool) -> None:

@@ -41,8 +41,7 @@ class Etc:
         """
         if record.shares_with is not None:
             return
-        hostname = self.hostname(record).partition(".")[0] or self.hostname(record)
-        self._files.write(record.id, HOSTNAME, f"{hostname}\n")
+        self._files.write(record.id, HOSTNAME, f"{self.hostname(record)}\n")
         self._files.write(record.id, RESOLV_CONF, self._resolv_conf(record))
         self.write_hosts(record)
 

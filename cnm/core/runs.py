@@ -88,6 +88,7 @@ class Runs:
         wish, images = record.definition, self._machinery.images
         lower = images.lower_directories(record.image_id)
         taken = {bind.destination for bind in wish.binds}
+        taken |= {item.destination for item in wish.tmpfs}
         owner = self.etc.files_of(record)
         limits = wish.log
         log_options = LogOptions(
@@ -105,6 +106,7 @@ class Runs:
                 *(item for item in self.files.binds(owner) if item.destination not in taken),
                 *wish.binds,
             ),
+            tmpfs=wish.tmpfs,
             hidden_paths=self._machinery.settings.hidden_paths if wish.image == HOST_IMAGE else (),
             security=wish.security,
             limits=wish.limits,

@@ -16,7 +16,9 @@ def parse(text: str) -> int:
     """
     name = text.upper().removeprefix("SIG")
     number = int(name) if name.isdigit() else _named(name)
-    if not 0 < number <= _HIGHEST_REAL_TIME:
+    if number > _HIGHEST_REAL_TIME:
+        raise InvalidParameter(f"the linux daemon does not support signal {number}")
+    if not number:
         raise InvalidParameter(f"invalid signal: {text}")
     return number
 

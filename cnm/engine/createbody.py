@@ -44,6 +44,22 @@ class UlimitBody(Wire):
     hard: int = Field(default=0, alias="Hard")
 
 
+class BindOptionsBody(Wire):
+    """``BindOptions``. A read-only bind is so all through: both its ``ReadOnly…`` hold."""
+
+    propagation: str = Field(default="", alias="Propagation")
+    non_recursive: bool = Field(default=False, alias="NonRecursive")
+    create_mountpoint: bool = Field(default=False, alias="CreateMountpoint")
+
+
+class TmpfsOptionsBody(Wire):
+    """``TmpfsOptions``. ``mode`` has the bits of chmod."""
+
+    size_bytes: int = Field(default=0, alias="SizeBytes", ge=0)
+    mode: int = Field(default=0, alias="Mode", ge=0, le=0o7777)
+    options: list[list[str]] = Field(default=[], alias="Options")
+
+
 class MountBody(Wire):
     """One of ``Mounts``."""
 
@@ -51,6 +67,9 @@ class MountBody(Wire):
     source: str = Field(default="", alias="Source")
     target: str = Field(default="", alias="Target")
     read_only: bool = Field(default=False, alias="ReadOnly")
+    bind_options: BindOptionsBody | None = Field(default=None, alias="BindOptions")
+    tmpfs_options: TmpfsOptionsBody | None = Field(default=None, alias="TmpfsOptions")
+    volume_options: Keys | None = Field(default=None, alias="VolumeOptions")
 
 
 class PortBody(Wire):
@@ -65,6 +84,7 @@ class HostConfigBody(Wire):
 
     binds: list[str] = Field(default=[], alias="Binds")
     mounts: list[MountBody] = Field(default=[], alias="Mounts")
+    tmpfs: Strings = Field(default={}, alias="Tmpfs")
     network_mode: str = Field(default="", alias="NetworkMode")
     port_bindings: dict[str, list[PortBody] | None] = Field(default={}, alias="PortBindings")
     publish_all_ports: bool = Field(default=False, alias="PublishAllPorts")
@@ -108,7 +128,6 @@ class HostConfigBody(Wire):
     memory_reservation: int = Field(default=0, alias="MemoryReservation")
     oom_kill_disable: bool = Field(default=False, alias="OomKillDisable")
     pid_mode: str = Field(default="", alias="PidMode")
-    tmpfs: Strings = Field(default={}, alias="Tmpfs")
     userns_mode: str = Field(default="", alias="UsernsMode")
     uts_mode: str = Field(default="", alias="UTSMode")
     volume_driver: str = Field(default="", alias="VolumeDriver")
@@ -130,7 +149,6 @@ REFUSED: dict[str, tuple[str, tuple[object, ...]]] = {
     "memory_reservation": ("--memory-reservation", (0,)),
     "oom_kill_disable": ("--oom-kill-disable", (False,)),
     "pid_mode": ("--pid", ("",)),
-    "tmpfs": ("--tmpfs", ({},)),
     "userns_mode": ("--userns", ("",)),
     "uts_mode": ("--uts", ("",)),
     "volume_driver": ("--volume-driver", ("",)),

@@ -7,7 +7,6 @@ kernel or the runtime cannot do for them.
 from __future__ import annotations
 
 import ipaddress
-import os.path
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,23 +21,21 @@ from cnm.containerapi import (
     NameService,
 )
 from cnm.core import restart
+from cnm.engine import mounts
 from cnm.engine.addressing import endpoint_request
-from cnm.engine.createbody import REFUSED, ContainerCreateBody, HostConfigBody, MountBody
+from cnm.engine.createbody import REFUSED, ContainerCreateBody, HostConfigBody
 from cnm.engine.versions import ApiVersion
 from cnm.engine.wire import EndpointBody
 from cnm.errors import InvalidParameter, NotSupported
-from cnm.runtimeapi import Bind, Limits, ResourceLimit, Security
+from cnm.runtimeapi import Limits, ResourceLimit, Security
 from cnm.types import EndpointRequest, IPAddress
 
 _SEVERAL_ENDPOINTS = ApiVersion(1, 44)
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
 _FACTORS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_BIND_MODES = {
-    *("ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated"),
-    *("private", "rprivate", "slave", "rslave"),
-}
 _CPU_PERIOD_US = 100_000  # the kernel's default
+_LOGGING = "failed to initialize logging driver: "
 _LOG_DRIVERS = ("", "json-file", "none")
 _DISCARDED = "Published ports are discarded when using host network mode"
 PUBLISHING = "publishing ports is not supported yet"
@@ -49,6 +46,7 @@ def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefin
     host = body.host_config
     _refuse_unsupported(body, host)
     mode = _network_mode(host.network_mode)
+    mounted = mounts.files(body)
     config = body.model_dump(by_alias=True, exclude={"host_config", "networking", "healthcheck"})
     return ContainerDefinition(
         image=_image(body.image),
@@ -60,7 +58,8 @@ def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefin
         endpoints=_endpoints(body, mode, version),
         names=_names(host),
         exposed_ports=tuple(_ports(body.exposed_ports)),
-        binds=(*map(_bind, host.binds), *map(_mount, host.mounts)),
+        binds=mounted.binds,
+        tmpfs=mounted.tmpfs,
         security=_security(host),
         limits=_limits(host),
         resource_limits=tuple(ResourceLimit(i.name, i.soft, i.hard) for i in host.ulimits),
@@ -68,7 +67,7 @@ def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefin
         read_only=host.readonly_rootfs,
         init=host.init,
         shm_size_bytes=_shm_size(host.shm_size),
-        oom_score_adj=host.oom_score_adj,
+        oom_score_adj=_oom_score(host.oom_score_adj),
         log=_log(host),
         restart=restart.policy(host.restart_policy.name, host.restart_policy.maximum_retry_count),
         auto_remove=host.auto_remove,
@@ -225,41 +224,7 @@ def _ports(keys: Iterable[str]) -> Iterable[str]:
             yield f"{port}/{found[3] or 'tcp'}"
 
 
-# files and limits
-
-
-def _bind(text: str) -> Bind:
-    source, *rest = text.split(":")
-    if not 1 <= len(rest) <= 2 or not source or not rest[0]:
-        raise InvalidParameter(f"invalid volume specification: '{text}'")
-    modes = set(rest[1].split(",")) if len(rest) == 2 else set()
-    if not modes <= _BIND_MODES or {"ro", "rw"} <= modes:
-        raise InvalidParameter(f"invalid mode: {rest[1]}")
-    if not source.startswith("/"):
-        raise NotSupported("named volumes are not supported yet: give the path of a directory")
-    return Bind(
-        os.path.normpath(source), _target(rest[0]), read_only="ro" in modes, make_source=True
-    )
-
-
-def _mount(body: MountBody) -> Bind:
-    what = f'invalid mount config for type "{body.type}"'
-    if body.type != "bind":
-        raise NotSupported(f'mounts of type "{body.type}" are not supported yet')
-    if not body.source.startswith("/"):
-        raise InvalidParameter(f"{what}: bind source path must be absolute: {body.source}")
-    if not os.path.lexists(body.source):
-        raise InvalidParameter(f"{what}: bind source path does not exist: {body.source}")
-    return Bind(os.path.normpath(body.source), _target(body.target), read_only=body.read_only)
-
-
-def _target(path: str) -> str:
-    if not path.startswith("/"):
-        raise InvalidParameter(f"invalid mount path: '{path}' mount path must be absolute")
-    clean = os.path.normpath(path).replace("//", "/")
-    if clean == "/":
-        raise InvalidParameter("invalid specification: destination can't be '/'")
-    return clean
+# limits
 
 
 def _security(host: HostConfigBody) -> Security:
@@ -289,7 +254,7 @@ def _limits(host: HostConfigBody) -> Limits:
     if host.cpu_quota > 0:
         if host.nano_cpus:
             raise InvalidParameter(
-                "conflicting options: Nano CPUs and CPU Quota cannot both be set"
+                "Conflicting options: Nano CPUs and CPU Quota cannot both be set"
             )
         cpus = host.cpu_quota / (host.cpu_period or _CPU_PERIOD_US)
     return Limits(host.memory, host.memory_swap, cpus, max(host.pids_limit, 0))
@@ -299,6 +264,12 @@ def _shm_size(size: int) -> int:
     if size < 0:
         raise InvalidParameter("SHM size can not be less than 0")
     return size or ContainerDefinition("").shm_size_bytes
+
+
+def _oom_score(score: int) -> int:
+    if not -1000 <= score <= 1000:
+        raise InvalidParameter(f"Invalid value {score}, range for oom score adj is [-1000, 1000]")
+    return score
 
 
 def _log(host: HostConfigBody) -> LogLimits:
@@ -321,7 +292,7 @@ def _log_size(text: str) -> int:
         return 0
     found = _SIZE.fullmatch(text.strip())
     if found is None or not int(found[1]):
-        raise InvalidParameter(f"invalid size: '{text}'")
+        raise InvalidParameter(f"{_LOGGING}invalid size: '{text}'")
     return int(found[1]) * _FACTORS[found[2].lower()]
 
 
@@ -329,5 +300,5 @@ def _log_files(text: str) -> int:
     if not text:
         return 1
     if not text.isdigit() or int(text) < 1:
-        raise InvalidParameter("max-file cannot be less than 1")
+        raise InvalidParameter(f"{_LOGGING}max-file cannot be less than 1")
     return int(text)

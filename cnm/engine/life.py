@@ -52,7 +52,10 @@ def routes(core: Core) -> APIRouter:
     @router.post("/containers/{reference}/kill", status_code=204)
     def kill_container(reference: str, signal: str = "") -> Response:
         """Send a signal, SIGKILL if none is named."""
-        containers.kill(reference, signal)
+        try:
+            containers.kill(reference, signal)
+        except (InvalidParameter, NotFound, Conflict) as error:
+            raise type(error)(f"cannot kill container: {reference}: {error}") from error
         return _done(True)
 
     @router.post("/containers/{reference}/rename", status_code=204)

@@ -34,7 +34,7 @@ def bit(name: str) -> int:
     try:
         return 1 << NAMES.index(plain)
     except ValueError:
-        raise InvalidParameter(f'invalid capability: unknown capability "CAP_{plain}"') from None
+        raise InvalidParameter(f'unknown capability: "CAP_{plain}"') from None
 
 
 def mask(names: Sequence[str]) -> int:
@@ -52,8 +52,8 @@ def granted(security: Security) -> int:
     """
     if security.privileged:
         return ALL
-    add, add_all = _split(security.cap_add)
-    drop, drop_all = _split(security.cap_drop)
+    add, add_all = _split("CapAdd", security.cap_add)
+    drop, drop_all = _split("CapDrop", security.cap_drop)
     if add_all:
         return add if drop_all else ALL & ~drop
     if drop_all:
@@ -61,10 +61,13 @@ def granted(security: Security) -> int:
     return (mask(DEFAULT) | add) & ~(drop & ~add)
 
 
-def _split(names: Sequence[str]) -> tuple[int, bool]:
+def _split(what: str, names: Sequence[str]) -> tuple[int, bool]:
     """The mask of those named, and whether ALL is among them."""
     plain = [name for name in names if name.upper() not in ("ALL", "CAP_ALL")]
-    return mask(plain), len(plain) < len(names)
+    try:
+        return mask(plain), len(plain) < len(names)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"invalid {what}: {error}") from None
 
 
 def names_of(value: int) -> list[str]:

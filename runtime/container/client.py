@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 from cnm import codec, errors
 from cnm.errors import Conflict, StartFailed, Unavailable
@@ -54,8 +54,7 @@ class RuntimeClient:
         self._ask("create", plan=codec.dumps(plan))
 
     def start(self, container_id: ProcessID) -> ContainerStatus:
-        with _docker_words("failed to create task for container: "):
-            return codec.loads(ContainerStatus, str(self._ask("start", id=container_id)))
+        return codec.loads(ContainerStatus, str(self._ask("start", id=container_id)))
 
     def kill(self, process_id: ProcessID, signal: int) -> None:
         self._ask("kill", id=process_id, signal=int(signal))
@@ -131,8 +130,7 @@ class RuntimeClient:
         return plan.spec.security
 
     def exec_start(self, exec_id: ProcessID) -> ExecStatus:
-        with _docker_words("OCI runtime exec failed: exec failed: "):
-            return codec.loads(ExecStatus, str(self._ask("exec_start", id=exec_id)))
+        return codec.loads(ExecStatus, str(self._ask("exec_start", id=exec_id)))
 
     def exec_status(self, exec_id: ProcessID) -> ExecStatus:
         return codec.loads(ExecStatus, str(self._ask("exec_status", id=exec_id)))
@@ -286,13 +284,3 @@ def _error(message: packets.Message) -> Exception:
         with contextlib.suppress(TypeError):
             return found(text)
     return errors.CNMError(text)
-
-
-@contextlib.contextmanager
-def _docker_words(doing: str) -> Iterator[None]:
-    """A failed start as Docker's client expects it: it tells 126 and 127 by the text."""
-    try:
-        yield
-    except StartFailed as error:
-        text = f"{doing}unable to start container process: {error}: unknown"
-        raise StartFailed(text, error.exit_code) from error

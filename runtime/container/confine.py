@@ -24,11 +24,15 @@ _HIGHEST_CAPABILITY = 63
 
 
 class Refused(Exception):
-    """A start that failed, in Docker's words, with its exit code."""
+    """A start that failed, in Docker's words, with its exit code.
 
-    def __init__(self, text: str, code: int = NOT_STARTED) -> None:
+    ``plain``: the words stand for themselves; others are put into a sentence of the runtime's.
+    """
+
+    def __init__(self, text: str, code: int = NOT_STARTED, *, plain: bool = False) -> None:
         super().__init__(text)
         self.code = code
+        self.plain = plain
 
 
 def become(account: Account, confinement: Confinement, working_directory: str) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cnm.errors import Conflict, StartFailed
-from cnm.runtime.container import launch
+from cnm.runtime.container import confine, launch
 from cnm.runtime.container.cgroup import ControlGroups
 from cnm.runtime.container.logfile import LogFile
 from cnm.runtime.container.plan import ContainerPlan, ExecPlan, Saved
-from cnm.runtime.container.process import Ended, Listener, Process
+from cnm.runtime.container.process import Ended, Failure, Listener, Process
 from cnm.runtime.container.state import Places, boot_id, start_time
 from cnm.runtime.container.streams import Streams
 from cnm.runtime.kernel import packets
@@ -31,6 +31,7 @@ from cnm.runtimeapi import (
 
 _REMOVE_AGAIN_S = 0.01
 _GROUP_GONE_WITHIN = 500  # tries
+_NOT_RUN = confine.NOT_RUNNABLE  # what Docker says of an exec that failed for any other reason
 _EXEC_KEPT_S = 300.0  # an ended exec can be inspected this long, as with Docker
 
 Answer = Callable[[Exception | None], None]
@@ -149,7 +150,7 @@ class Container:
             directory = self._around.places.container(self.id)
             child = launch.container(self.plan, directory, self.pipes, self._around.groups)
         except Exception as error:
-            self._failed(str(error), 128)
+            self._failed(Failure(str(error)))
             return
         self.process = self._new_process()
         self.process.follow(child)
@@ -182,8 +183,9 @@ class Container:
         if self._destroying:
             self.send_signal(signal.SIGKILL)
 
-    def _failed(self, text: str, code: int) -> None:
+    def _failed(self, failure: Failure) -> None:
         """Nothing runs; nothing may stay."""
+        text, code = failure.worded("failed to create task for container"), failure.code
         self.process = None
         self._around.groups.kill(self.id)
         self._remove_group(_GROUP_GONE_WITHIN)
@@ -367,8 +369,10 @@ class Exec:
         self._publish("exec_start")
         self._answer_start(None)
 
-    def _failed(self, text: str, code: int) -> None:
+    def _failed(self, failure: Failure) -> None:
+        code = _NOT_RUN if failure.code == confine.NOT_STARTED else failure.code
         self._finish(code)
+        text = failure.worded("OCI runtime exec failed: exec failed")
         self._answer_start(StartFailed(text, code))
 
     def _ended(self, ended: Ended) -> None:
@@ -404,7 +408,7 @@ class Exec:
         """The kernel has killed it with the first process; whoever waits is told so."""
         if self._process is not None:
             self._process.close()
-            self._failed("its container has ended", 128 + signal.SIGKILL)
+            self._failed(Failure("its container has ended", 128 + signal.SIGKILL))
         self.streams.close()
 
     def _publish(self, kind: str) -> None:

@@ -27,7 +27,7 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnm.runtime.container import confine, rootfs, syscalls, users
+from cnm.runtime.container import confine, mounts, rootfs, syscalls, users
 from cnm.runtime.container.cgroup import ControlGroups
 from cnm.runtime.container.confine import Refused
 from cnm.runtime.container.plan import Confinement, ContainerPlan, ExecPlan, environment
@@ -95,8 +95,9 @@ def _run_guarded(
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         run(channel, kept)
     except BaseException as error:
-        code = error.code if isinstance(error, Refused) else confine.NOT_STARTED
-        packets.send(channel, {"error": _text(error), "code": code})
+        refused = error if isinstance(error, Refused) else Refused(_text(error))
+        message = {"error": str(refused), "code": refused.code, "plain": refused.plain}
+        packets.send(channel, message)
 
 
 def _text(error: BaseException) -> str:
@@ -203,23 +204,24 @@ def _first_of_container(
     privileged = spec.security.privileged
     os.setsid()
     syscalls.unshare(syscalls.CLONE_NEWNS)  # not before: pivot_root moves all who share it
-    rootfs.detach_host()
     init = [Bind(plan.init_path, rootfs.INIT_DESTINATION, read_only=True)] if spec.init else []
-    binds = rootfs.take_binds([*init, *spec.binds])
+    binds = mounts.take([*init, *spec.binds])
+    rootfs.detach_host()
     nodes = rootfs.host_nodes() if privileged else []
     rootfs.enter(spec.root, os.path.join(directory, "rootfs"))
     rootfs.mount_system(spec.shm_size_bytes, privileged=privileged)
     rootfs.add_host_nodes(nodes)
-    rootfs.mask(spec.hidden_paths)
+    null = rootfs.open_null()
+    rootfs.mask(spec.hidden_paths, null)
     _name_host(spec.hostname, spec.domainname)
     _terminal_or_streams(spec.process, streams, channel, console=True)
     _wait_for_go(channel)
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # shows the groups joined by now, and no others
     rootfs.mount_groups(groups.found, read_only=not privileged)
-    rootfs.place_binds(binds)
+    mounts.place(binds, spec.tmpfs)
     os.makedirs(spec.process.working_directory, exist_ok=True)
     if not privileged:
-        rootfs.mask(rootfs.MASKED)
+        rootfs.mask(rootfs.MASKED, null)
         rootfs.make_read_only(rootfs.READ_ONLY)
     if spec.root.read_only:
         rootfs.make_root_read_only()
@@ -338,7 +340,7 @@ def _become_command(
             process.user, process.groups, users.read("/etc/passwd"), users.read("/etc/group")
         )
     except users.UnknownUser as error:
-        raise Refused(str(error)) from error
+        raise Refused(str(error), plain=True) from error
     variables = environment(process.environment, hostname, tty=process.tty)
     variables.setdefault("HOME", account.home)
     for descriptor in (0, 1, 2):

@@ -31,12 +31,27 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a command does not run, and its exit code (see :class:`confine.Refused`)."""
+
+    text: str
+    code: int = confine.NOT_STARTED
+    plain: bool = False
+
+    def worded(self, doing: str) -> str:
+        """As Docker's client expects it: it tells 126 and 127 by the text."""
+        if self.plain:
+            return self.text
+        return f"{doing}: unable to start container process: {self.text}: unknown"
+
+
+@dataclass(frozen=True, slots=True)
 class Listener:
     """Whom a process tells: its pid (before the command runs), that it runs, that it ended."""
 
     has_pid: Callable[[int], None]
     started: Callable[[], None]
-    failed: Callable[[str, int], None]
+    failed: Callable[[Failure], None]
     ended: Callable[[Ended], None]
 
 
@@ -52,7 +67,7 @@ class Process:
         self._ready = False
         self._waiting = False
         self._joined = False
-        self._error: tuple[str, int] | None = None
+        self._error: Failure | None = None
         self._call_off: Callable[[], None] = lambda: None
         self._asked_since = 0.0
         self.pid = 0
@@ -107,7 +122,7 @@ class Process:
             self._joined = True
             self._reap_entry()  # it ends now; its child becomes ours (we are a subreaper)
         if "error" in message and self._error is None:
-            self._error = (message["error"], message["code"])
+            self._error = Failure(message["error"], message["code"], message["plain"])
             self._give_up()  # one of the two may still wait for the other
         if "terminal" in message:
             self._streams.set_terminal(descriptors.pop(0))
@@ -156,9 +171,8 @@ class Process:
             return
         if self.pid:
             self._kill_first()
-        text, code = self._error or ("container process died during its start", confine.NOT_STARTED)
         self.close()
-        self._tell.failed(text, code)
+        self._tell.failed(self._error or Failure("container process died during its start"))
 
     def _kill_first(self) -> None:
         try:

@@ -6,9 +6,9 @@ import base64
 import os
 
 from cnm.errors import InvalidParameter, Unavailable
-from cnm.runtime.container import capabilities, limits, seccomp
+from cnm.runtime.container import capabilities, limits, mountinfo, mountoptions, seccomp
 from cnm.runtime.container.plan import Confinement, ContainerPlan, ExecPlan
-from cnm.runtimeapi import Bind, ContainerSpec, ExecSpec, ProcessSpec, Security
+from cnm.runtimeapi import Bind, ContainerSpec, ExecSpec, ProcessSpec, Propagation, Security
 
 # Docker's name, then Debian's. Static: it runs in any image.
 _INIT_PROGRAMS = ("/usr/bin/docker-init", "/usr/bin/tini-static")
@@ -22,6 +22,8 @@ def container(spec: ContainerSpec) -> ContainerPlan:
     limits.check_limits(spec.limits, os.cpu_count() or 1)
     for bind in spec.binds:
         _check_bind(bind)
+    for tmpfs in spec.tmpfs:
+        mountoptions.tmpfs(tmpfs.options)
     if not spec.root.lower:
         raise InvalidParameter("a container needs at least one layer")
     own_network = spec.own_network and bool(spec.network_namespace)
@@ -87,6 +89,18 @@ def _check_bind(bind: Bind) -> None:
     if not bind.make_source and not os.path.exists(bind.source):
         raise InvalidParameter(
             f'invalid mount config for type "bind": bind source path does not exist: {bind.source}'
+        )
+    if bind.propagation is Propagation.SLAVE:
+        _check_followed(bind.source)
+
+
+def _check_followed(source: str) -> None:
+    """:raises InvalidParameter: nothing that is mounted there later would show."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        mountpoint, propagates = mountinfo.holder(file.read(), os.path.realpath(source))
+    if not propagates:
+        raise InvalidParameter(
+            f"path {source} is mounted on {mountpoint} but it is not a shared or slave mount"
         )
 
 

@@ -29,7 +29,7 @@ from cnm.runtime.container.syscalls import (
     MS_STRICTATIME,
     mount,
 )
-from cnm.runtimeapi import Bind, RootFS
+from cnm.runtimeapi import RootFS
 
 INIT_DESTINATION = "/sbin/docker-init"  # where Docker shows its --init
 
@@ -80,34 +80,9 @@ class HostNode:
     device: int
 
 
-@dataclass(frozen=True, slots=True)
-class Detached:
-    """A mount of the host's, not yet anywhere."""
-
-    descriptor: int
-    destination: str
-    directory: bool
-
-
 def detach_host() -> None:
     """Nothing that is mounted from here on shows on the host, nor the other way round."""
     mount("", "/", "", MS_REC | MS_PRIVATE)
-
-
-def take_binds(binds: Iterable[Bind]) -> list[Detached]:
-    """Open what is to be shown of the host."""
-    ordered = sorted(binds, key=lambda bind: bind.destination.rstrip("/").count("/"))
-    return [_take(bind) for bind in ordered]
-
-
-def _take(bind: Bind) -> Detached:
-    if bind.make_source and not os.path.lexists(bind.source):
-        os.makedirs(bind.source, 0o755)
-    descriptor = syscalls.clone_mount(bind.source, recursive=True)
-    if bind.read_only:
-        syscalls.set_read_only(descriptor)
-    directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-    return Detached(descriptor, bind.destination, directory)
 
 
 def host_nodes(directory: str = "/dev") -> list[HostNode]:
@@ -157,7 +132,7 @@ def mount_system(shm_size_bytes: int, *, privileged: bool) -> None:
     _mount_new("sysfs", "/sys", _NONE | (0 if privileged else MS_RDONLY))
 
 
-def _mount_new(kind: str, target: str, flags: int, data: str = "") -> None:
+def _mount_new(kind: str, target: str, flags: int, data: str = "", *, source: str = "") -> None:
     """Mount a file system on a directory of the image, made if missing.
 
     A link there is refused: no image needs one, and it could misplace ``/proc``.
@@ -165,7 +140,7 @@ def _mount_new(kind: str, target: str, flags: int, data: str = "") -> None:
     os.makedirs(target, exist_ok=True)
     if not stat.S_ISDIR(os.lstat(target).st_mode):
         raise OSError(20, f"{target} must be mounted on ordinary directory")
-    mount(kind, target, kind, flags, data)
+    mount(source or kind, target, kind, flags, data)
 
 
 def _mount_devices(shm_size_bytes: int) -> None:
@@ -176,7 +151,7 @@ def _mount_devices(shm_size_bytes: int) -> None:
         os.symlink(target, f"/dev/{name}")
     pts = f"newinstance,ptmxmode=0666,mode=0620,gid={_TTY_GROUP}"
     _mount_new("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, pts)
-    _mount_new("tmpfs", "/dev/shm", _NONE, f"mode=1777,size={shm_size_bytes}")
+    _mount_new("tmpfs", "/dev/shm", _NONE, f"mode=1777,size={shm_size_bytes}", source="shm")
     _mount_new("mqueue", "/dev/mqueue", _NONE)
 
 
@@ -214,29 +189,18 @@ def add_host_nodes(nodes: Iterable[HostNode]) -> None:
             _make_node(node.path, node.mode, node.device)
 
 
-def place_binds(binds: Iterable[Detached]) -> None:
-    """Put the host's parts where they belong; a missing destination is made."""
-    for bind in binds:
-        resolved = os.path.realpath(bind.destination)
-        if resolved == "/" or resolved == "/proc" or resolved.startswith("/proc/"):
-            raise OSError(1, f'"{bind.destination}" cannot be mounted: it is {resolved}')
-        _make_destination(resolved, directory=bind.directory)
-        syscalls.attach_mount(bind.descriptor, resolved)
-        os.close(bind.descriptor)
+def open_null() -> int:
+    """Our own ``/dev/null``, to cover files with.
+
+    It is opened before anything of the user's is mounted: a ``/dev`` that came with a bind could
+    have a link in its place, and what it leads to would be shown, writable, where the mask should
+    be (CVE-2025-31133).
+    """
+    return os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _make_destination(path: str, *, directory: bool) -> None:
-    if os.path.exists(path):
-        return
-    if directory:
-        os.makedirs(path)
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-
-
-def mask(paths: Iterable[str]) -> None:
-    """Cover what exists: directories with an empty one, files with ``/dev/null``."""
+def mask(paths: Iterable[str], null: int) -> None:
+    """Cover what exists: directories with an empty one, files with ``null``."""
     for path in paths:
         try:
             info = os.stat(path)
@@ -245,7 +209,7 @@ def mask(paths: Iterable[str]) -> None:
         if stat.S_ISDIR(info.st_mode):
             mount("tmpfs", path, "tmpfs", MS_RDONLY | _NONE, "size=0k")
         else:
-            mount("/dev/null", path, "", MS_BIND)
+            mount(f"/proc/self/fd/{null}", path, "", MS_BIND)
 
 
 def make_read_only(paths: Iterable[str]) -> None:

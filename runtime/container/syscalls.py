@@ -23,10 +23,16 @@ MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
+MS_SYNCHRONOUS = 0x10
 MS_REMOUNT = 0x20
+MS_DIRSYNC = 0x80
+MS_NOATIME = 0x400
+MS_NODIRATIME = 0x800
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+MS_RELATIME = 0x200000
 MS_STRICTATIME = 0x1000000
 MNT_DETACH = 2
 
@@ -46,7 +52,7 @@ _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
-_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x4, 0x40
 _MOUNT_ATTR_RDONLY = 1
 
 _SYS_OPEN_TREE = 428
@@ -117,29 +123,38 @@ def clone_mount(path: str, *, recursive: bool) -> int:
 
 def set_read_only(mount_fd: int) -> None:
     """Make a detached mount, and what is in it, read-only (Linux 5.12)."""
-    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    _set_attributes(mount_fd, _MOUNT_ATTR_RDONLY, 0)
+
+
+def set_propagation(mount_fd: int, propagation: int) -> None:
+    """Make a detached mount, and what is in it, MS_PRIVATE or MS_SLAVE (Linux 5.12)."""
+    _set_attributes(mount_fd, 0, propagation)
+
+
+def _set_attributes(mount_fd: int, attributes: int, propagation: int) -> None:
+    data = struct.pack("=QQQQ", attributes, 0, propagation, 0)
     result = _libc.syscall(
         _SYS_MOUNT_SETATTR,
         mount_fd,
         b"",
         ctypes.c_uint(_AT_EMPTY_PATH | _AT_RECURSIVE),
-        attributes,
-        ctypes.c_size_t(len(attributes)),
+        data,
+        ctypes.c_size_t(len(data)),
     )
     _check(result, "mount_setattr")
 
 
-def attach_mount(mount_fd: int, target: str) -> None:
-    """Put a detached mount at a path."""
+def attach_mount(mount_fd: int, place: int) -> None:
+    """Put a detached mount onto what the descriptor ``place`` stands for."""
     result = _libc.syscall(
         _SYS_MOVE_MOUNT,
         mount_fd,
         b"",
-        _AT_FDCWD,
-        os.fsencode(target),
-        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+        place,
+        b"",
+        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH),
     )
-    _check(result, f"mounting on {target}")
+    _check(result, "move_mount")
 
 
 def prctl(option: int, argument: int = 0, second: int = 0) -> int:

@@ -50,7 +50,9 @@ def resolve(wanted: str, more_groups: Sequence[str], passwd: str, group: str) ->
     else:
         further = [int(entry[2]) for entry in groups if name and name in entry[3].split(",")]
     further += [_group(item, groups) for item in more_groups]
-    return Account(uid, gid, tuple(dict.fromkeys(further)), home or "/")
+    # The first group is among the further ones, too: who changes only that one would otherwise
+    # lose what a file's "others, but not this group" denies (CVE-2022-36109).
+    return Account(uid, gid, tuple(dict.fromkeys((gid, *further))), home or "/")
 
 
 def _user(wanted: str, entries: list[list[str]]) -> tuple[str, int, int, str]:

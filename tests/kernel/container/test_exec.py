@@ -44,7 +44,10 @@ def test_who_it_is(stage: Stage, running: ContainerSpec) -> None:
     _, data = stage.execute(
         running, "sh", "-c", script, user="web", working_directory="/tmp", environment=("X=y",)
     )
-    assert b"uid=1000(web) gid=1001(www) groups=1002(extra)\n/tmp\ny /home/web /usr/local" in data
+    assert (
+        b"uid=1000(web) gid=1001(www) groups=1001(www),1002(extra)\n/tmp\ny /home/web /usr/local"
+        in data
+    )
     assert b"CapEff:\t0000000000000000" in data
     assert b"CapBnd:\t00000000a80425fb" in data
     assert b"Seccomp:\t2" in data

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kernel.container.stage import Stage, new_id, until
 
-from cnm.errors import StartFailed
-from cnm.runtimeapi import Bind, ResourceLimit, Security
+from cnm.errors import InvalidParameter, StartFailed
+from cnm.runtime.container import rootfs
+from cnm.runtimeapi import Bind, Propagation, ResourceLimit, Security, Tmpfs
 
 pytestmark = pytest.mark.kernel
 
@@ -134,7 +137,7 @@ def test_a_link_in_place_of_a_mount_point_is_refused(
 def test_nothing_is_bound_over_proc(stage: Stage, tmp_path: Path) -> None:
     spec = stage.spec("true", binds=(Bind(str(tmp_path), "/proc/sys"),))
     stage.runtime.create(spec)
-    with pytest.raises(StartFailed, match="cannot be mounted"):
+    with pytest.raises(StartFailed, match="it is /proc/sys"):
         stage.runtime.start(spec.id)
 
 
@@ -157,6 +160,118 @@ def test_binds(stage: Stage, tmp_path: Path) -> None:
     script = "cat /etc/resolv.conf; echo x > /data/deep/y; ! (: > /etc/resolv.conf) 2>/dev/null"
     assert stage.shell(script, binds=binds) == "from outside"
     assert (made / "y").read_text() == "x\n"
+
+
+def test_the_masks_are_ours_whatever_dev_is(stage: Stage, tmp_path: Path) -> None:
+    """CVE-2025-31133: what is bound over /dev has a link where /dev/null should be."""
+    (tmp_path / "null").symlink_to("/proc/sys/kernel/domainname")
+    masked = next(path for path in rootfs.MASKED if os.path.isfile(path))
+    script = f"cat {masked}; stat -c '%F' {masked}"
+    output = stage.shell(script, binds=(Bind(str(tmp_path), "/dev"),))
+    assert output == "character special file\n"
+
+
+def test_tmpfs(stage: Stage) -> None:
+    made = (
+        Tmpfs("/home/web", ("size=64k",)),
+        Tmpfs("/new/dir", ("mode=700", "exec")),
+        Tmpfs("/tmp", ("ro",)),
+    )
+    script = (
+        "awk '$3 == \"tmpfs\" && $2 ~ /home|new|tmp/ {print $2, $4}' /proc/mounts;"
+        " stat -c '%a %u' /home/web /new/dir; ls -A /home/web"
+    )
+    assert stage.shell(script, tmpfs=made, read_only=True).splitlines() == [
+        "/tmp ro,nosuid,nodev,noexec,relatime,mode=755",
+        "/home/web rw,nosuid,nodev,noexec,relatime,size=64k,mode=755",
+        "/new/dir rw,nosuid,nodev,relatime,mode=700",
+        "755 0",
+        "700 0",
+    ]
+
+
+def test_a_tmpfs_in_a_bind_and_a_bind_in_a_tmpfs(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    shown = stage.shell(
+        "echo x > /t/b/file; echo y > /t/b/inner/lost; ls /t/b /t/b/inner",
+        binds=(Bind(str(tmp_path), "/t/b"),),
+        tmpfs=(Tmpfs("/t/b/inner"), Tmpfs("/t")),
+    )
+    assert shown.split() == ["/t/b:", "file", "inner", "/t/b/inner:", "lost"]
+    assert (tmp_path / "file").read_text() == "x\n"
+    assert list((tmp_path / "inner").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("mounted", "text"),
+    [
+        ({"binds": (Bind("/etc/passwd", "/etc"),)}, "mount a directory onto a file"),
+        ({"binds": (Bind("/etc", "/etc/passwd"),)}, "mount a directory onto a file"),
+        ({"tmpfs": (Tmpfs("/etc/passwd"),)}, "mount a directory onto a file"),
+        ({"tmpfs": (Tmpfs("/proc/sys"),)}, "it is /proc/sys"),
+        ({"tmpfs": (Tmpfs("/x", ("size=bogus",)),)}, "invalid argument .size=bogus."),
+    ],
+)
+def test_what_cannot_be_mounted(stage: Stage, mounted: dict[str, Any], text: str) -> None:
+    spec = stage.spec("true", **mounted)
+    stage.runtime.create(spec)
+    with pytest.raises(StartFailed, match=f'error mounting ".*" to rootfs at ".*": .*{text}'):
+        stage.runtime.start(spec.id)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A mount whose later mounts others may see."""
+    place = tmp_path / "shared"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "--make-shared", str(place)], check=True)
+    (place / "later").mkdir()
+    yield place
+    subprocess.run(["umount", "-R", str(place)], check=True)
+
+
+def test_a_bind_that_follows_its_source(stage: Stage, shared: Path) -> None:
+    binds = (
+        Bind(str(shared), "/slave", propagation=Propagation.SLAVE),
+        Bind(str(shared), "/private"),
+    )
+    spec = stage.start("sleep", "1d", binds=binds)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(shared / "later")], check=True)
+    (shared / "later" / "file").touch()
+    assert stage.execute(spec, "ls", "/slave/later", "/private/later")[1].split() == [
+        *(b"/private/later:", b"/slave/later:", b"file"),
+    ]
+    stage.runtime.kill(spec.id, signal.SIGKILL)
+    stage.runtime.wait(spec.id)
+
+
+def test_a_bind_that_has_nothing_to_follow(stage: Stage, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=True)
+    subprocess.run(["mount", "--make-private", str(tmp_path)], check=True)
+    try:
+        wanted = Bind(str(tmp_path), "/x", propagation=Propagation.SLAVE)
+        with pytest.raises(InvalidParameter, match="but it is not a shared or slave mount"):
+            stage.runtime.create(stage.spec("true", binds=(wanted,)))
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_bind_without_what_is_mounted_in_it(stage: Stage, shared: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(shared / "later")], check=True)
+    (shared / "later" / "file").touch()
+    binds = (Bind(str(shared), "/all"), Bind(str(shared), "/one", recursive=False))
+    assert stage.shell("ls /all/later /one/later", binds=binds).split() == [
+        *("/all/later:", "file", "/one/later:"),
+    ]
+
+
+def test_the_first_group_is_among_the_others(stage: Stage) -> None:
+    """CVE-2022-36109: or a file that is closed to a group would be open to its member."""
+    script = "grep -E '^(Gid|Groups)' /proc/self/status"
+    assert stage.shell(script, user="web").split() == [
+        *("Gid:", "1001", "1001", "1001", "1001", "Groups:", "1001", "1002"),
+    ]
 
 
 def test_hidden_paths(stage: Stage, tmp_path: Path) -> None:
@@ -211,11 +326,11 @@ def test_names_and_environment(stage: Stage) -> None:
     ("user", "groups", "identity", "home"),
     [
         ("", (), "uid=0(root) gid=0(root)", "/root"),
-        ("web", (), "uid=1000(web) gid=1001(www) groups=1002(extra)", "/home/web"),
-        ("1000", (), "uid=1000(web) gid=1001(www) groups=1002(extra)", "/home/web"),
+        ("web", (), "uid=1000(web) gid=1001(www) groups=1001(www),1002(extra)", "/home/web"),
+        ("1000", (), "uid=1000(web) gid=1001(www) groups=1001(www),1002(extra)", "/home/web"),
         ("web:extra", (), "uid=1000(web) gid=1002(extra)", "/home/web"),
         ("4321", (), "uid=4321 gid=0(root)", "/"),
-        ("4321:77", ("extra",), "uid=4321 gid=77 groups=1002(extra)", "/"),
+        ("4321:77", ("extra",), "uid=4321 gid=77 groups=77,1002(extra)", "/"),
     ],
 )
 def test_users(stage: Stage, user: str, groups: tuple[str, ...], identity: str, home: str) -> None:

@@ -164,11 +164,15 @@ def test_own_refusals(cnm: CommandLine, flags: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("mount", "problem"),
     [
-        ("type=volume,src=a,dst=/b", "mount type 'volume' is not supported: only bind is"),
+        ("type=bind,dst=/b,tmpfs-mode=700", "cannot mix 'tmpfs-*' options with mount type 'bind'"),
+        ("type=tmpfs,dst=/b,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
+        ("type=tmpfs,dst=/b,tmpfs-size=-1", "invalid value for tmpfs-size: -1"),
+        ("type=tmpfs", "target is required"),
+        ("type=,dst=/b", "type is required"),
         ("type=bind,dst=/b,bind-propagation=x", "invalid value for bind-propagation: x"),
     ],
 )
-def test_mounts_that_are_not_ours(cnm: CommandLine, mount: str, problem: str) -> None:
+def test_mounts_that_cannot_be_read(cnm: CommandLine, mount: str, problem: str) -> None:
     done = cnm(f"create --mount {mount} x")
     flag = f'invalid argument "{mount}" for "--mount" flag'
     assert done.err.startswith(f"{flag}: {problem}\n")

@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 
 from cnm.errors import InvalidParameter
-from cnm.runtime.container import capabilities, cgroup, limits, users
+from cnm.runtime.container import (
+    capabilities,
+    cgroup,
+    limits,
+    mountinfo,
+    mountoptions,
+    syscalls,
+    users,
+)
 from cnm.runtime.container.plan import DEFAULT_PATH, environment
 from cnm.runtimeapi import Limits, Security
 
 MB = 1 << 20
+_CLOSED = syscalls.MS_NOEXEC | syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
 @pytest.mark.parametrize(
@@ -105,7 +114,7 @@ def test_capabilities(security: Security, expected: int) -> None:
 
 def test_names_of_capabilities() -> None:
     assert capabilities.names_of(1 | 1 << 13) == ["CAP_CHOWN", "CAP_NET_RAW"]
-    with pytest.raises(InvalidParameter, match='unknown capability "CAP_FLY"'):
+    with pytest.raises(InvalidParameter, match='invalid CapAdd: unknown capability: "CAP_FLY"'):
         capabilities.granted(Security(cap_add=("cap_fly",)))
 
 
@@ -139,12 +148,12 @@ GROUP = "root:x:0:\nstaff:x:50:ann,bob\nann:x:6:\n"
 @pytest.mark.parametrize(
     ("wanted", "more", "expected"),
     [
-        ("", (), users.Account(0, 0, (), "/root")),
-        ("ann", (), users.Account(5, 6, (50,), "/home/ann")),
-        ("5", (), users.Account(5, 6, (50,), "/home/ann")),
-        ("ann:root", (), users.Account(5, 0, (), "/home/ann")),
-        ("123", (), users.Account(77, 88, (), "/odd")),
-        ("9:9", ("staff", "4", "staff"), users.Account(9, 9, (50, 4), "/")),
+        ("", (), users.Account(0, 0, (0,), "/root")),
+        ("ann", (), users.Account(5, 6, (6, 50), "/home/ann")),
+        ("5", (), users.Account(5, 6, (6, 50), "/home/ann")),
+        ("ann:root", (), users.Account(5, 0, (0,), "/home/ann")),
+        ("123", (), users.Account(77, 88, (88,), "/odd")),
+        ("9:9", ("staff", "4", "staff"), users.Account(9, 9, (9, 50, 4), "/")),
     ],
 )
 def test_users(wanted: str, more: tuple[str, ...], expected: users.Account) -> None:
@@ -155,6 +164,45 @@ def test_users(wanted: str, more: tuple[str, ...], expected: users.Account) -> N
 def test_users_that_are_not_there(wanted: str) -> None:
     with pytest.raises(users.UnknownUser):
         users.resolve(wanted, (), PASSWD, GROUP)
+
+
+def test_options_of_a_tmpfs() -> None:
+    assert mountoptions.tmpfs(()) == (_CLOSED, {})
+    asked = ("rw", "exec", "size=1m", "ro", "mode=700", "size=2m", "rprivate")
+    expected = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV
+    assert mountoptions.tmpfs(asked) == (expected, {"size": "2m", "mode": "700"})
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [("bogus=1", '["bogus" "1"]'), ("shared", '["shared"]'), ("ro=1", '["ro" "1"]')],
+)
+def test_options_that_a_tmpfs_does_not_have(word: str, shown: str) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        mountoptions.tmpfs((word,))
+    assert str(refused.value) == f"invalid tmpfs option {shown}"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/etc", ("/", False)),
+        ("/srv", ("/srv", True)),
+        ("/srv/a b/c", ("/srv/a b", False)),
+        ("/srv/a", ("/srv", True)),
+        ("/srvx", ("/", False)),
+        ("/mnt/x", ("/mnt", True)),
+    ],
+)
+def test_the_mount_that_holds_a_path(path: str, expected: tuple[str, bool]) -> None:
+    text = """\
+22 1 8:1 / / rw - ext4 /dev/a rw
+23 22 8:2 / /srv rw shared:5 - ext4 /dev/b rw
+24 23 8:3 / /srv/a\\040b rw - ext4 /dev/c rw
+25 22 8:4 / /mnt rw - ext4 /dev/d rw
+26 25 8:5 / /mnt rw master:7 - ext4 /dev/e rw
+"""
+    assert mountinfo.holder(text, path) == expected
 
 
 def test_environment() -> None:

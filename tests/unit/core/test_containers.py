@@ -172,7 +172,8 @@ def test_the_first_network_is_eth0(machine: Any) -> None:
 REFUSALS: list[tuple[dict[str, Any], type[CNMError], str]] = [
     ({"image": "nope"}, NotFound, "No such image: nope"),
     ({"name": "x"}, InvalidParameter, r"Invalid container name \(x\)"),
-    ({"network_mode": "container:nope"}, NotFound, "No such container: nope"),
+    # not a 404: clients would take it for a missing image
+    ({"network_mode": "container:nope"}, InvalidParameter, "No such container: nope"),
     ({"endpoints": {"blue": EndpointRequest(ipv4=addr("9.9.9.9"))}}, InvalidParameter, "subnet"),
     (
         {"auto_remove": True, "restart": RestartPolicy(RestartMode.ALWAYS)},
@@ -180,7 +181,22 @@ REFUSALS: list[tuple[dict[str, Any], type[CNMError], str]] = [
         "can't create 'AutoRemove' container with restart policy",
     ),
     ({"stop_signal": "NOPE"}, InvalidParameter, "invalid signal: NOPE"),
-    ({"names": NameService(links=(("db", "d"),))}, NotFound, "could not get container for db"),
+    (
+        {"names": NameService(links=(("db", "d"),))},
+        InvalidParameter,
+        "could not get container for db",
+    ),
+    (
+        {"network_mode": "none", "endpoints": {"none": EndpointRequest(ipv4=addr("9.9.9.9"))}},
+        InvalidParameter,
+        "user specified IP address is supported on user defined networks only",
+    ),
+    (
+        {"network_mode": "host", "endpoints": {"host": EndpointRequest(mac="02:42:00:00:00:09")}},
+        InvalidParameter,
+        "conflicting options: mac-address and the network mode",
+    ),
+    ({"hostname": "x" * 65}, InvalidParameter, "is too long"),
     (
         {"network_mode": "host", "endpoints": {"blue": EndpointRequest()}},
         InvalidParameter,

@@ -118,7 +118,7 @@ endpoints = st.builds(
         " ".join
     ),
 )
-changes = st.lists(st.one_of(endpoints, st.integers(0, 5)), max_size=20)
+changes = st.lists(st.one_of(endpoints, st.integers(0, 5)), max_size=12)
 
 
 def everything(found: Table) -> dict[str, object]:

@@ -29,6 +29,7 @@ from cnm.drivers.bridge.veth import Pairs
 from cnm.errors import Forbidden, NotFound
 from cnm.hostapi import HostSettings
 from cnm.runtime.kernel import owner
+from cnm.runtime.kernel.departures import Departures
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.nft import LibNft, Nft
 from cnm.runtime.kernel.nftgen import generation
@@ -45,13 +46,16 @@ from cnm.types import (
 )
 from cnm.undo import Teardown, Undo
 
+# Under way at once, each a thread that waits 13 ms for RCU: more are deleted in groups.
+_DELETIONS = 8
 # An owned object of networks that nothing is known of any more, not even an id.
 _NO_NETWORK = NetworkID("")
 
 
 def create(context: DriverContext) -> BridgeDriver:
     """The driver of the namespace of the calling thread."""
-    return BridgeDriver(Netlink(), LibNft(), context.settings, context.options)
+    reaper = Reaper([Netlink() for _ in range(_DELETIONS)], Departures())
+    return BridgeDriver(Netlink(), LibNft(), reaper, context.settings, context.options)
 
 
 class BridgeDriver:
@@ -64,12 +68,13 @@ class BridgeDriver:
         self,
         netlink: Netlink,
         nft: Nft,
+        reaper: Reaper,
         settings: HostSettings,
         defaults: Mapping[str, str],
     ) -> None:
         self._netlink = netlink
         self._defaults = defaults
-        self._reaper = Reaper(netlink.delete_links)
+        self._reaper = reaper
         self._bridges = Bridges(netlink, self._reaper)
         self._pairs = Pairs(netlink, self._reaper)
         self._ruleset = Ruleset(nft, generation)
@@ -79,6 +84,7 @@ class BridgeDriver:
 
     def close(self) -> None:
         """Close its sockets. What it made stays."""
+        self._reaper.close()
         self._netlink.close()
 
     # NetworkChecker

@@ -1,69 +1,122 @@
-"""Deletes links, those of several callers at once in one kernel operation.
+"""Deletes links without waiting for the kernel to tidy up, those of several callers together.
 
-Each delete waits for RCU, 12 ms and more, whether of one link or of thirty. So the
-first caller deletes at once, and what comes while he waits is deleted together next:
-group commit, as databases write their logs.
+A delete returns after RCU, 12 ms and more, whether of one link or of thirty. So threads of
+our own wait for it, and the caller goes on when the link is gone (:class:`Departures`): a veth
+after 1 ms. What comes while all of them are busy is deleted together by the next that is
+free: group commit, as databases write their logs.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from queue import SimpleQueue
+from typing import Protocol
 
 from cnm.errors import KernelError
 
 
-class _Group:
-    """Links that go together."""
+class LinkDeleter(Protocol):
+    """Deletes links and returns when all is done; used by one thread at a time."""
 
-    def __init__(self) -> None:
-        self.indexes: list[int] = []
-        self.done = False
-        self.failed = False
+    def delete_links(self, links: Sequence[int]) -> None:
+        """Already gone is success. :raises KernelError: some may be left."""
+
+    def close(self) -> None: ...
+
+
+class Watch(Protocol):
+    """Tells when a link is gone, as far as it knows."""
+
+    def watching(self, index: int, gone: Callable[[], None]) -> AbstractContextManager[None]:
+        """Within the block, ``gone`` is called, from any thread."""
+
+    def close(self) -> None: ...
+
+
+class _Ticket:
+    """One caller's link: gone, or refused."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self._ended = threading.Event()
+        self._refusal: BaseException | None = None
+
+    def gone(self) -> None:
+        self._ended.set()
+
+    def refused(self, error: BaseException) -> None:
+        self._refusal = error
+        self._ended.set()
+
+    def wait(self) -> None:
+        self._ended.wait()
+        if self._refusal is not None:
+            raise self._refusal
 
 
 class Reaper:
-    """One for a driver. Its condition guards the queue, and is not held while the kernel works."""
+    """One for a driver. As many deletions are under way at once as it has deleters."""
 
-    def __init__(self, delete_links: Callable[[Sequence[int]], None]) -> None:
-        self._delete_links = delete_links
-        self._changed = threading.Condition()
-        self._busy = False
-        self._waiting = _Group()
+    def __init__(self, deleters: Sequence[LinkDeleter], watch: Watch) -> None:
+        self._watch = watch
+        self._deleters = deleters
+        self._idle: SimpleQueue[LinkDeleter] = SimpleQueue()
+        for deleter in deleters:
+            self._idle.put(deleter)
+        self._waiting: deque[_Ticket] = deque()
+        self._workers = ThreadPoolExecutor(len(deleters), thread_name_prefix="reaper")
+
+    def close(self) -> None:
+        """Wait for what is under way, close all sockets. Again is fine."""
+        self._workers.shutdown()
+        self._watch.close()
+        for deleter in self._deleters:
+            deleter.close()
 
     def delete(self, index: int) -> None:
         """Delete a link by its index and wait until it is gone. Already gone is success.
 
         :raises KernelError: the kernel refused.
         """
-        group = self._queue(index)
-        if group.failed:  # one of the group was refused: each caller learns his own fate
-            self._delete_links([index])
+        ticket = _Ticket(index)
+        with self._watch.watching(index, ticket.gone):
+            self._waiting.append(ticket)
+            self._workers.submit(self._delete_waiting)
+            ticket.wait()
 
-    def _queue(self, index: int) -> _Group:
-        """Wait until a group with this link was deleted, by this caller or another."""
-        with self._changed:
-            group = self._waiting
-            group.indexes.append(index)
-            while self._busy and not group.done:
-                self._changed.wait()
-            if group.done:
-                return group
-            self._busy = True  # whoever of a group wakes first deletes it
-            self._waiting = _Group()
-        self._delete(group)
-        return group
+    def _delete_waiting(self) -> None:
+        """All that wait now; perhaps none, if an earlier call took them along."""
+        group = []
+        while self._waiting:
+            try:
+                group.append(self._waiting.popleft())
+            except IndexError:  # another thread was faster
+                break
+        if group:
+            deleter = self._idle.get()
+            try:
+                _delete(deleter, group)
+            finally:
+                self._idle.put(deleter)
 
-    def _delete(self, group: _Group) -> None:
-        failed = True
-        try:
-            self._delete_links(group.indexes)
-            failed = False
-        except KernelError:
-            if len(group.indexes) == 1:
-                raise
-        finally:
-            with self._changed:
-                group.done, group.failed = True, failed
-                self._busy = False
-                self._changed.notify_all()
+
+def _delete(deleter: LinkDeleter, group: Sequence[_Ticket]) -> None:
+    """If one of the group is refused, each caller learns his own fate."""
+    try:
+        deleter.delete_links([ticket.index for ticket in group])
+    except KernelError as error:
+        if len(group) == 1:
+            group[0].refused(error)
+            return
+        for ticket in group:
+            _delete(deleter, [ticket])
+    except BaseException as error:  # of no kernel's: still nobody may wait for ever
+        for ticket in group:
+            ticket.refused(error)
+    else:
+        for ticket in group:
+            ticket.gone()

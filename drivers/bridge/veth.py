@@ -97,10 +97,20 @@ class Pairs:
 
     def remove(self, endpoint_id: EndpointID) -> bool:
         """Remove both ends; whether there were any."""
+        index = self._find_index(endpoint_id)
+        if index is not None:
+            self._reaper.delete(index)
+        return index is not None
+
+    def _find_index(self, endpoint_id: EndpointID) -> int | None:
+        """As ``find``. The MAC alone is read without the kernel's lock, which deletions hold."""
+        mac = _host_mac(endpoint_id)
+        for name in _names(_HOST, endpoint_id):
+            index = self._netlink.index(name)
+            if index is not None and self._netlink.mac(name) == mac:
+                return index
         found = self.find(endpoint_id)
-        if found is not None:
-            self._reaper.delete(found.index)
-        return found is not None
+        return found.index if found is not None else None
 
     def peer_name(self, endpoint_id: EndpointID) -> str:
         """The other end's name in the host's namespace, where it waits to be moved."""

@@ -28,9 +28,11 @@ from cnm.types import IPAddress
 __all__ = ["MAIN_TABLE", "OUR_PROTOCOL", "Address", "Batch", "Link", "Netlink", "Route"]
 
 NAME_BYTES = 15  # IFNAMSIZ less the final NUL
-_SIOCGIFINDEX = 0x8933  # netdevice(7)
+_SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8927, 0x8933  # netdevice(7)
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h, Linux 5.14
-_IFREQ = struct.Struct("=16si20x")
+_IFREQ_BYTES = 40  # the name in 16, then a union
+_INDEX = struct.Struct("=i")
+_HARDWARE = struct.Struct("=2x6s")  # sockaddr: family, the first bytes of its data
 # unreachable (two kinds), prohibited, blackhole: what route types answer to a lookup
 _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 _DEFAULT_MTU = 1500  # Ethernet's
@@ -68,16 +70,24 @@ class Netlink:
 
     def index(self, name: str) -> int | None:
         """Index of a link by its name; 2 µs, where a netlink request takes 200."""
+        answer = self._ask_device(_SIOCGIFINDEX, name)
+        return int(_INDEX.unpack_from(answer, NAME_BYTES + 1)[0]) if answer else None
+
+    def mac(self, name: str) -> str | None:
+        """MAC address of a link by its name; as quick, and without the kernel's big lock."""
+        answer = self._ask_device(_SIOCGIFHWADDR, name)
+        return _HARDWARE.unpack_from(answer, NAME_BYTES + 1)[0].hex(":") if answer else None
+
+    def _ask_device(self, request: int, name: str) -> bytes | None:
         raw = name.encode()
         if not 0 < len(raw) <= NAME_BYTES:
             return None
         try:
-            answer = fcntl.ioctl(self._socket.fileno(), _SIOCGIFINDEX, _IFREQ.pack(raw, 0))
+            return fcntl.ioctl(self._socket.fileno(), request, raw.ljust(_IFREQ_BYTES, b"\0"))
         except OSError as error:
             if error.errno == errno.ENODEV:
                 return None
-            raise KernelError(error.errno or errno.EIO, f"index of link {name}") from error
-        return int(_IFREQ.unpack(answer)[1])
+            raise KernelError(error.errno or errno.EIO, f"looking for link {name}") from error
 
     def link(self, link: int | str) -> Link | None:
         """One link by name or index; ``None`` if there is none."""

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import subprocess
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,9 +32,16 @@ def test_a_call_runs_inside_and_the_caller_stays_outside(make_ns: NamespaceFacto
     assert os.readlink("/proc/thread-self/ns/net") == home
 
 
-def test_all_calls_of_one_namespace_share_one_thread(make_ns: NamespaceFactory) -> None:
-    with NetNS(make_ns("box").path) as namespace:
-        assert len({namespace.run(threading.get_ident) for _ in range(5)}) == 1
+def test_calls_of_many_threads_are_all_inside(make_ns: NamespaceFactory) -> None:
+    with (
+        NetNS(make_ns("one").path) as one,
+        NetNS(make_ns("two").path) as two,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        cookies = {namespace: namespace.cookie() for namespace in (one, two)}
+        calls = [(item, pool.submit(item.run, own_cookie)) for item in (one, two) * 50]
+        assert all(call.result() == cookies[namespace] for namespace, call in calls)
+        assert {pool.submit(own_cookie).result() for _ in range(20)} == {own_cookie()}
 
 
 def test_what_a_call_raises_reaches_the_caller_and_the_next_call_works(

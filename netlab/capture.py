@@ -25,7 +25,7 @@ def command(
     """The command that captures, until it is interrupted, or has seen or waited enough."""
     words = ["nsenter", f"--net={tap.namespace}"]
     if seconds is not None:
-        words += ["timeout", "--signal=INT", str(seconds)]
+        words += ["timeout", "--foreground", "--signal=INT", str(seconds)]
     words += ["tcpdump", "-i", tap.interface, "-n", "--immediate-mode", "-U"]
     words += ["-w", write] if write is not None else ["-l"]
     words += ["-c", str(count)] if count is not None else []

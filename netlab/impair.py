@@ -64,7 +64,7 @@ def apply(wire: Wire, impairment: Impairment) -> None:
     :raises LabError: this kernel cannot do it (names what), and nothing is changed.
     """
     ways = [0, 1] if impairment.direction == "both" else [0 if impairment.direction == "out" else 1]
-    by_netem = _has_netem()
+    by_netem = has_netem()
     if not by_netem:
         _refuse_without_netem(impairment)
     for way in (0, 1):
@@ -151,7 +151,7 @@ def _queue(namespace: str, end: End) -> str:
     return ""
 
 
-def _has_netem() -> bool:
+def has_netem() -> bool:
     """Tried in a namespace that is gone with the command."""
     tried = subprocess.run(
         ["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1us"],
@@ -185,7 +185,7 @@ def _refuse_without_netem(wish: Impairment) -> None:
 
 def _set_loss(wire: Wire, way: int, percent: float) -> None:
     kept = [rule for rule in _rules(wire, way) if rule == _CUT]
-    _set_rules(wire, way, [*kept, *([f"loss {percent}%"] if percent else [])])
+    _set_rules(wire, way, [*kept, *([f"loss {percent:g}%"] if percent else [])])
 
 
 def _set_rules(wire: Wire, way: int, rules: Sequence[str]) -> None:
@@ -209,7 +209,8 @@ def _rule(rule: str) -> str:
         return f'drop comment "{_CUT}"'
     share = float(rule.removeprefix("loss ").removesuffix("%"))
     limit = round(share / 100 * _PARTS)
-    return f'numgen random mod {_PARTS} < {limit} drop comment "{rule}"'
+    some = f"numgen random mod {_PARTS} < {limit} " if limit < _PARTS else ""
+    return f'{some}drop comment "{rule}"'
 
 
 def _rules(wire: Wire, way: int) -> list[str]:

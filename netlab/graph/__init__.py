@@ -1,0 +1,1 @@
+"""Pictures of a lab as the kernel has it: ``picture`` looks, ``tree`` and ``svg`` draw."""

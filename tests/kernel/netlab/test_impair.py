@@ -52,7 +52,9 @@ def test_loss_acts_on_its_direction_only(stage: Stage) -> None:
     impair.apply(stage.wire, Impairment(loss_percent=100, direction="in"))
     assert stage.look(Ping(NEAR, FAR), expect=False).passed
     arrived = stage.far.run("nstat", "-asz", "IcmpInEchos")
-    assert re.search(r"IcmpInEchos\s+([2-9]|\d\d)", arrived), "requests do pass, only answers do not"
+    assert re.search(r"IcmpInEchos\s+([2-9]|\d\d)", arrived), (
+        "requests do pass, only answers do not"
+    )
 
 
 def test_some_of_many_packets_are_lost(stage: Stage) -> None:

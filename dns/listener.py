@@ -22,9 +22,6 @@ from cnm.dns.statistics import Counters
 from cnm.dns.stream import Streams
 from cnm.runtime.kernel.loop import READ, Loop
 
-# Questions under way upstream for one sandbox. Docker has 1024 for each; a stub has one or two, a
-# busy proxy some tens, and each may hold a socket.
-IN_FLIGHT: Final = 256
 # Bytes of questions that may wait in a UDP socket: 1,300 datagrams, which one core answers in 6 ms.
 _RECEIVE_BUFFER: Final = 1 << 20
 _SO_RCVBUFFORCE: Final = 33  # socket(7): beyond net.core.rmem_max; Python has no name for it
@@ -63,7 +60,6 @@ class Listener:
         self._forwarding = forwarding
         self._datagrams = shared.datagrams
         self._resolver = Resolver(view, counters, shared.allowance)
-        self._in_flight = 0
         self._watch: QueryWatch | None = None
         self._closed = False
         udp.setblocking(False)
@@ -79,6 +75,11 @@ class Listener:
     def watch(self, log: QueryWatch | None) -> None:
         """Report every query to ``log``; None: nobody reads any more."""
         self._watch = log
+
+    def leave_unread(self) -> None:
+        """Read no more queries: another process will. What was read is answered."""
+        self._loop.forget(self._udp.fileno())
+        self._streams.accept_no_more()
 
     def close(self) -> None:
         """Stop and close both sockets; what is forwarded for it is dropped."""
@@ -161,16 +162,10 @@ class Listener:
     def _forward(
         self, transport: str, query: bytes, limit: int, send: Callable[[bytes], None]
     ) -> None:
+        """How many may be under way is the forwarder's to say (:mod:`cnm.dns.admission`)."""
         began = time.perf_counter()
-        if self._in_flight >= IN_FLIGHT:
-            self.counters.unavailable += 1
-            reply = message.error_reply(query, message.SERVFAIL)
-            self._report(transport, query, reply[2:], began)
-            send(reply)
-            return
 
         def replied(reply: bytes) -> None:
-            self._in_flight -= 1
             self.counters.upstream.add(time.perf_counter() - began)
             if not self._closed:
                 fitting = message.fit(reply, limit)
@@ -178,7 +173,6 @@ class Listener:
                 self._report(transport, query, fitting[2:], began)
                 send(fitting)
 
-        self._in_flight += 1
         self.counters.forwarded += 1
         self._forwarding.forward(self.place, self._resolver.view.servers, query, replied)
 

@@ -27,6 +27,9 @@ _SHORTEST: Final = 12
 _READ: Final = 4096  # at most 200 small questions a wake: under a millisecond
 _UNREAD: Final = 1 << 16  # bytes of answers not read, from which on no question is taken
 _ACCEPTED: Final = 16  # connections a wake
+# What the kernel may hold for a connection; it would give 4 MB to each that is not read.
+_KERNEL_UNREAD: Final = 1 << 16
+_KERNEL_RECEIVED: Final = 1 << 14
 _SWEEP_S: Final = 1.0
 _NO_DESCRIPTOR: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _length = struct.Struct(">H")
@@ -55,14 +58,22 @@ class Streams:
         self._listening = listening
         self._open: set[Stream] = set()
         self._call_off: Callable[[], None] | None = None
+        self._accepting = True
         listening.setblocking(False)
-        loop.watch(listening.fileno(), READ, self._connections_wait)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_UNREAD)  # inherited
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_RECEIVED)
+        self._watch(READ)
+
+    def accept_no_more(self) -> None:
+        """Somebody else does. The connections that there are go on."""
+        self._accepting = False
+        self.loop.forget(self._listening.fileno())
 
     def close(self) -> None:
         """All connections at once, and the listening socket."""
         if self._call_off is not None:
             self._call_off()
-        self.loop.forget(self._listening.fileno())
+        self.accept_no_more()
         self._listening.close()
         for stream in tuple(self._open):
             stream.close()
@@ -77,7 +88,7 @@ class Streams:
                 connection, _ = self._listening.accept()
             except OSError as error:
                 if error.errno in _NO_DESCRIPTOR:  # it would be ready again at once, for ever
-                    self.loop.watch(self._listening.fileno(), 0, self._connections_wait)
+                    self._watch(0)
                     self._sweep_later()
                 return
             if len(self._open) >= CONNECTIONS:
@@ -85,6 +96,9 @@ class Streams:
             self.counters.tcp_connections += 1
             self._open.add(Stream(self, connection))
             self._sweep_later()
+
+    def _watch(self, events: int) -> None:
+        self.loop.watch(self._listening.fileno(), events, self._connections_wait)
 
     def _evict(self) -> None:
         self.counters.tcp_closed_by_us += 1
@@ -101,7 +115,8 @@ class Streams:
             if stream.is_late(now):
                 self.counters.tcp_closed_by_us += 1
                 stream.close()
-        self.loop.watch(self._listening.fileno(), READ, self._connections_wait)
+        if self._accepting:
+            self._watch(READ)
         if self._open:
             self._sweep_later()
 
@@ -162,15 +177,18 @@ class Stream:
 
     def _go_on(self) -> None:
         """Take what questions there are, write what answers there are, and wait for more."""
-        if not self._closed:
-            self._take()
+        while not self._closed and self._take():  # what was read: a few turns at most
+            self._write()
         if not self._closed:
             self._write()
         if not self._closed:
             self._wait()
 
-    def _take(self) -> None:
-        """Every turn takes two bytes at least, or is the last: no length can make it endless."""
+    def _take(self) -> bool:
+        """Whether there was a whole question, and room for its answer.
+
+        Every turn takes two bytes at least, or is the last: no length can make it endless.
+        """
         data, at = self._received, 0
         self._taking = True
         while not self._closed and not self._is_full() and len(data) - at >= 2:
@@ -187,6 +205,7 @@ class Stream:
         if at:
             del data[:at]
             self.since = time.monotonic()
+        return at > 0
 
     def _answered(self, reply: bytes) -> None:
         if self._closed:

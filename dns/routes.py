@@ -21,9 +21,11 @@ from cnm.types import IPAddress
 OURSELVES = IPv4Address("127.0.0.11")  # inside a sandbox: a query would come back
 
 _WAY_OUT_KNOWN_S = 1.0
-_SOMEWHERE = (  # addresses for documentation (RFC 5737, 3849): a route is looked up, nothing sent
-    (socket.AF_INET, "192.0.2.1"),
-    (socket.AF_INET6, "2001:db8::1"),
+# Addresses for documentation (RFC 5737, 3849, 9637): routes are looked up, nothing is sent. Two of
+# a family, since one of them may be in use on a link.
+_SOMEWHERE = (
+    (socket.AF_INET, ("192.0.2.1", "203.0.113.1")),
+    (socket.AF_INET6, ("2001:db8::1", "3fff::1")),
 )
 
 
@@ -135,8 +137,12 @@ class Routes:
 
 
 def _finds_somewhere() -> bool:
-    for family, address in _SOMEWHERE:
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 53))
-            return True
-    return False
+    return any(_finds(family, addresses) for family, addresses in _SOMEWHERE)
+
+
+def _finds(family: int, addresses: tuple[str, ...]) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            return all(probe.connect_ex((address, 53)) == 0 for address in addresses)
+    except OSError:
+        return False  # a kernel without IPv6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,19 +35,24 @@ def serve(box: Namespace) -> Iterator[ServerFactory]:
     """``serve("127.0.0.2", well())``: a server inside the sandbox, or in ``namespace``."""
     with contextlib.ExitStack() as stack:
 
-        def make(address: str, behave: Behaviour, namespace: Namespace = box) -> Server:
-            return stack.enter_context(Server(namespace, address, behave))
+        def make(
+            address: str, behave: Behaviour, namespace: Namespace = box, *, stream: bool = True
+        ) -> Server:
+            return stack.enter_context(Server(namespace, address, behave, stream=stream))
 
         yield make
 
 
 @pytest.fixture
 def client(place: SandboxPlace, tmp_path: Path) -> Iterator[ClientFactory]:
-    """``client(server, server)``: asks these for the sandbox; none: the host's, as of a file."""
+    """``client(server, "127.0.0.9")``: asks these for the sandbox; none: the host's, of a file."""
     with contextlib.ExitStack() as stack:
 
-        def make(*servers: Server, **settings: Any) -> Client:
-            wanted = tuple(server.address for server in servers)
+        def make(*servers: Server | str, **settings: Any) -> Client:
+            wanted = tuple(
+                ipaddress.ip_address(each) if isinstance(each, str) else each.address
+                for each in servers
+            )
             made = Client(place, wanted, tmp_path / "resolv.conf", **settings)
             stack.callback(made.close)
             return made

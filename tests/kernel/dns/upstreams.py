@@ -86,14 +86,20 @@ def failing(rcode: str, *, soa: bool = False) -> Behaviour:
 
 
 class Server:
-    """UDP and TCP on an address inside a namespace, served by a thread; a context manager."""
+    """UDP and TCP on an address inside a namespace, served by a thread; a context manager.
 
-    def __init__(self, namespace: Namespace, address: str, behave: Behaviour) -> None:
+    Without ``stream`` TCP is refused.
+    """
+
+    def __init__(
+        self, namespace: Namespace, address: str, behave: Behaviour, *, stream: bool = True
+    ) -> None:
         self.address = ipaddress.ip_address(address)
         self.seen: list[Seen] = []
         self.behave = behave
         self.namespace = namespace
         self._family = socket.AF_INET if self.address.version == 4 else socket.AF_INET6
+        self._stream_too = stream
         self._sockets: list[socket.socket] = []
         self._stop_read, self._stop_write = os.pipe()
 
@@ -101,7 +107,8 @@ class Server:
         with entered(self.namespace):
             self._udp = self._bound(socket.SOCK_DGRAM)
             self._tcp = self._bound(socket.SOCK_STREAM)
-        self._tcp.listen()
+        if self._stream_too:
+            self._tcp.listen()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
         return self
@@ -121,14 +128,15 @@ class Server:
     def _bound(self, kind: int) -> socket.socket:
         made = socket.socket(self._family, kind)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((str(self.address), 53))
+        made.bind(socket.getaddrinfo(str(self.address), 53, self._family, kind)[0][4])
         self._sockets.append(made)
         return made
 
     def _serve(self) -> None:
         connections: list[socket.socket] = []
         while True:
-            waiting = [self._udp.fileno(), self._tcp.fileno(), self._stop_read]
+            waiting = [self._udp.fileno(), self._stop_read]
+            waiting += [self._tcp.fileno()] if self._stream_too else []
             waiting += [each.fileno() for each in connections]
             ready, _, _ = select.select(waiting, [], [])
             if self._stop_read in ready:
@@ -164,7 +172,9 @@ class Server:
             for reply in self.behave(seen):
                 if isinstance(reply, Raw):
                     connection.sendall(reply.data)
-                    return not reply.then_close
+                    if reply.then_close:
+                        return False
+                    continue
                 connection.sendall(len(reply).to_bytes(2) + reply)
         except OSError:
             return False
@@ -217,12 +227,17 @@ class Client:
     ) -> dnslib.DNSRecord:
         """The reply to a question, as dnslib reads it."""
         query = question(name, kind, edns)
-        replies = self.send(query, place)
-        self.until(lambda: replies, f"a reply about {name}")
-        assert len(replies) == 1
-        reply = dnslib.DNSRecord.parse(replies[0])
-        assert replies[0][:2] == query[:2]
+        message = self.reply_to(query, place)
+        reply = dnslib.DNSRecord.parse(message)
+        assert message[:2] == query[:2]
         assert str(reply.q.qname) == f"{name.removesuffix('.')}."
+        return reply
+
+    def reply_to(self, query: bytes, place: SandboxPlace | None = None) -> bytes:
+        """The one reply to a query."""
+        replies = self.send(query, place)
+        self.until(lambda: replies, "a reply")
+        (reply,) = replies
         return reply
 
     def close(self) -> None:
@@ -256,3 +271,13 @@ def opened(namespace: Namespace, name: str = "") -> Iterator[SandboxPlace]:
         yield SandboxPlace(name or namespace.name, descriptor)
     finally:
         os.close(descriptor)
+
+
+def extended_error(reply: dnslib.DNSRecord) -> tuple[int, str] | None:
+    """Code and text (RFC 8914) out of a reply's OPT."""
+    for record in reply.ar:
+        if record.rtype == dnslib.QTYPE.OPT:
+            for option in record.rdata:
+                if option.code == 15:
+                    return int.from_bytes(option.data[:2]), option.data[2:].decode()
+    return None

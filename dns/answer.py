@@ -13,9 +13,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cnm.dns import asked as queries
-from cnm.dns.asked import FORMERR, NOERROR, NOTIMP, NXDOMAIN, OPT, REFUSED, SERVFAIL, Asked
+from cnm.dns.asked import Asked
+from cnm.dns.message import (
+    ANY,
+    FORMERR,
+    NOERROR,
+    NOTIMP,
+    NXDOMAIN,
+    OPT,
+    REFUSED,
+    SERVFAIL,
+    SOA,
+)
 
-LONGEST = 65535  # bytes of a message
 STALE_ANSWER, UNREACHABLE = 3, 22  # codes of extended errors, RFC 8914
 
 _STALE_TTL_S = 30  # RFC 8767, 4
@@ -23,7 +33,6 @@ _LONGEST_POSITIVE_S = 3600
 _LONGEST_NEGATIVE_S = 300  # a name that was just made must not be missing for long
 _LONGEST_WALKED = 4096  # bytes; a walk through 64 KiB of tiny records would take 10 ms
 _LONGEST_REASON = 200  # bytes of an extended error's text
-_SOA, _ANY = 6, 255
 _HEADER = struct.Struct("!HHHHHH")
 _RECORD = struct.Struct("!HHIH")  # after the name: type, class, time to live, length
 _RESPONSE, _OPCODE, _AUTHORITATIVE, _TRUNCATED = 0x8000, 0x7800, 0x0400, 0x0200
@@ -173,8 +182,8 @@ def _measure(message: bytes, at: int, counts: list[int], kind: int, rcode: int) 
             continue
         ttls.append((ttl_at, ttl))
         if number < first_authority:
-            answers += found == kind or kind == _ANY
-        elif found == _SOA and number < first_additional:
+            answers += found == kind or kind == ANY
+        elif found == SOA and number < first_additional:
             (minimum,) = struct.unpack_from("!I", message, at - 4)
     if at != len(message) or opts > 1:
         raise Malformed("trailing bytes, or two OPT records")

@@ -4,7 +4,8 @@ The question goes out byte for byte, its letters' case with it (0x20). The clien
 passed on, except what concerns one hop only (RFC 6891, 6.2.6): cookies, whose server half
 would reach another server than the one that gave it, and a client that once had one must
 not miss it in an answer out of the cache (RFC 7873, 5.3); padding and keep-alives, which are
-about connections that are not ours. Its UDP size is cut to ``UDP_SIZE``.
+about connections that are not ours. The UDP size is ours (1232 bytes): larger answers would
+come in fragments, which neither id nor port protects (RFC 9715).
 
 A query that is more than a question and an OPT (signed, for instance: RFC 8945) is passed on
 as it is, and its answer is for nobody else.
@@ -15,11 +16,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
-OPT = 41
-UDP_SIZE = 1232  # bytes; larger answers come in fragments, which nothing protects (RFC 9715)
+from cnm.dns.message import AXFR, FORMERR, IXFR, NOTIMP, OPT, OUR_SIZE
 
-_LONGEST = UDP_SIZE  # bytes of a query; a question has at most 259
+_LONGEST = OUR_SIZE  # bytes of a query; a question has at most 259
 _LONGEST_NAME = 255  # RFC 1035, 2.3.4
 _HEADER = struct.Struct("!HHHHHH")
 _OPT_FIELDS = struct.Struct("!xHHBBHH")  # root name, type, size, extended rcode, version, flags
@@ -27,7 +26,7 @@ _OPTION = struct.Struct("!HH")
 _RESPONSE, _OPCODE = 0x8000, 0x7800
 _KEY_FLAGS = 0x0170  # recursion desired; the reserved bit, authentic data, checking disabled
 _DNSSEC_OK = 0x8000
-_TRANSFERS = (251, 252)  # IXFR, AXFR: answers of many messages
+_TRANSFERS = (IXFR, AXFR)  # answers of many messages
 _ONE_HOP = frozenset((10, 11, 12))  # cookie, keep-alive, padding
 _NO_OPTIONS = b""
 
@@ -146,4 +145,4 @@ def question_end(message: bytes) -> int:
 def opt_record(dnssec_ok: bool, options: bytes = b"") -> bytes:
     """An OPT record of ours (RFC 6891, 6.1.2)."""
     bits = _DNSSEC_OK if dnssec_ok else 0
-    return _OPT_FIELDS.pack(OPT, UDP_SIZE, 0, 0, bits, len(options)) + options
+    return _OPT_FIELDS.pack(OPT, OUR_SIZE, 0, 0, bits, len(options)) + options

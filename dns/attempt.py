@@ -15,8 +15,9 @@ import socket
 import time
 from collections.abc import Callable
 
-from cnm.dns.answer import LONGEST, Answer, Malformed, NotOurs, OtherCase, read
+from cnm.dns.answer import Answer, Malformed, NotOurs, OtherCase, read
 from cnm.dns.asked import Asked
+from cnm.dns.message import LARGEST
 from cnm.dns.statistics import ForwardingCounters
 from cnm.dns.upstream import Upstream
 from cnm.runtime.kernel.loop import READ, WRITE, Loop
@@ -40,7 +41,7 @@ class Means:
         self.loop = loop
         self.home = home
         self.counters = counters
-        self.buffer = memoryview(bytearray(LONGEST + _PREFIX))
+        self.buffer = memoryview(bytearray(LARGEST + _PREFIX))
 
 
 class Attempt:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 
 from cnm.dns.answer import Answer
-from cnm.dns.asked import NOTIMP, REFUSED, SERVFAIL, Asked
+from cnm.dns.asked import Asked
 from cnm.dns.attempt import Attempt, Means
+from cnm.dns.message import NOTIMP, REFUSED, SERVFAIL
 from cnm.dns.upstream import Route, Upstream
 
 WITHIN_S = 4.0

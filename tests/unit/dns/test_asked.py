@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnm.dns.answer import refusal
-from cnm.dns.asked import FORMERR, NOTIMP, Asked, Unanswerable, read
+from cnm.dns.asked import Asked, Unanswerable, read
+from cnm.dns.message import FORMERR, NOTIMP
 
 
 def query(name: str = "www.example.com", kind: str = "A", **header: int) -> dnslib.DNSRecord:

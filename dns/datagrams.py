@@ -18,17 +18,26 @@ from typing import Final
 BATCH: Final = 64  # one wake of one socket: 0.3 ms, so that many busy sandboxes share fairly
 SLOT: Final = 2048  # bytes; a query is under 600, and 64 slots are 128 KB
 _DONTWAIT: Final = socket.MSG_DONTWAIT
-_ADDRESS: Final = 16  # bytes of sockaddr_in
+# Bytes of sockaddr_in and sockaddr_in6; the kernel writes the length of what it put there.
+_ADDRESS_SIZES: Final[dict[int, int]] = {socket.AF_INET: 16, socket.AF_INET6: 28}
+_ADDRESS: Final = 32  # bytes from one to the next
 # struct mmsghdr on 64-bit Linux: msghdr (name, length of it, iov, iov length, control, its
 # length, flags), then the length of what came or went.
 _HEADER: Final = struct.Struct("@QI4xQQQQi4xI4x")
-_sockaddr_in: Final = struct.Struct("!2xH4s8x")
+_sockaddr_in: Final = struct.Struct("!2xH4s")
+_sockaddr_in6: Final = struct.Struct("!2xHI16s")
+_scope: Final = struct.Struct("@24xI")
 
 
 class Datagrams:
-    """Room for a batch. Used by one socket at a time, from its reading to its sending."""
+    """Room for a batch. Used by one socket at a time, from its reading to its sending.
 
-    def __init__(self) -> None:
+    All sockets are of one family: ``AF_INET`` or ``AF_INET6``.
+    """
+
+    def __init__(self, family: int = socket.AF_INET) -> None:
+        size = _ADDRESS_SIZES[family]
+        self._family = family
         self.memory = mmap.mmap(-1, BATCH * SLOT)  # a slice of it is bytes at once: no copy more
         self._addresses = mmap.mmap(-1, BATCH * _ADDRESS)
         self._headers = mmap.mmap(-1, BATCH * _HEADER.size)
@@ -38,7 +47,7 @@ class Datagrams:
         memory, addresses, self._at = map(_address, (self.memory, self._addresses, self._headers))
         for slot in range(BATCH):
             self._vectors[2 * slot] = memory + SLOT * slot
-            header = (addresses + _ADDRESS * slot, _ADDRESS, vectors + 16 * slot, 1, 0, 0, 0, 0)
+            header = (addresses + _ADDRESS * slot, size, vectors + 16 * slot, 1, 0, 0, 0, 0)
             _HEADER.pack_into(self._headers, _HEADER.size * slot, *header)
         self._sizes = memoryview(self._headers).cast("I")[14 :: _HEADER.size // 4]
         self._vectors[1::2] = self._whole
@@ -63,10 +72,15 @@ class Datagrams:
         count = self._receive(descriptor, self._at, BATCH, _DONTWAIT, None)
         return self._sizes[:count].tolist() if count > 0 else []
 
-    def client(self, slot: int) -> tuple[str, int]:
+    def client(self, slot: int) -> tuple[str, int] | tuple[str, int, int, int]:
         """Who sent it, for ``sendto``."""
-        port, address = _sockaddr_in.unpack_from(self._addresses, slot * _ADDRESS)
-        return socket.inet_ntoa(address), port
+        at = slot * _ADDRESS
+        if self._family == socket.AF_INET:
+            port, packed = _sockaddr_in.unpack_from(self._addresses, at)
+            return socket.inet_ntoa(packed), port
+        port, flow, packed = _sockaddr_in6.unpack_from(self._addresses, at)
+        (scope,) = _scope.unpack_from(self._addresses, at)
+        return socket.inet_ntop(socket.AF_INET6, packed), port, flow & 0xFFFFF, scope
 
     def reply(self, descriptor: int, sizes: list[int]) -> int:
         """Send back each slot's first ``sizes[slot]`` bytes; 0: nothing. Returns how many went."""

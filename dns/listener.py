@@ -6,7 +6,6 @@ loop, so that a flood in one sandbox delays another by a batch and no more.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -22,9 +21,6 @@ from cnm.dns.statistics import Counters
 from cnm.dns.stream import Streams
 from cnm.runtime.kernel.loop import READ, Loop
 
-# Bytes of questions that may wait in a UDP socket: 1,300 datagrams, which one core answers in 6 ms.
-_RECEIVE_BUFFER: Final = 1 << 20
-_SO_RCVBUFFORCE: Final = 33  # socket(7): beyond net.core.rmem_max; Python has no name for it
 _ROOM: Final = SLOT - 2  # bytes of a body
 
 
@@ -32,8 +28,14 @@ class Shared:
     """What all listeners of a loop have in common."""
 
     def __init__(self) -> None:
-        self.datagrams = Datagrams()
         self.allowance = Allowance()
+        self._datagrams: dict[int, Datagrams] = {}
+
+    def datagrams(self, family: int) -> Datagrams:
+        """For sockets of that family."""
+        if family not in self._datagrams:  # 200 KB; IPv6 is only asked by the host
+            self._datagrams[family] = Datagrams(family)
+        return self._datagrams[family]
 
 
 class Listener:
@@ -58,13 +60,11 @@ class Listener:
         self._loop = loop
         self._udp = udp
         self._forwarding = forwarding
-        self._datagrams = shared.datagrams
+        self._datagrams = shared.datagrams(udp.family)
         self._resolver = Resolver(view, counters, shared.allowance)
         self._watch: QueryWatch | None = None
         self._closed = False
         udp.setblocking(False)
-        with contextlib.suppress(PermissionError):
-            udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         loop.watch(udp.fileno(), READ, self._datagrams_wait)
         self._streams = Streams(loop, tcp, counters, self._answer_stream)
 
@@ -130,7 +130,7 @@ class Listener:
         counters.local.add(time.perf_counter() - began, local)
 
     def _unusual(
-        self, query: bytes, answer: bytes | Ask | None, client: tuple[str, int], began: float
+        self, query: bytes, answer: bytes | Ask | None, client: tuple[str | int, ...], began: float
     ) -> bytes:
         """The body to be written into the slot; empty: none, or it goes another way."""
         if isinstance(answer, Ask):
@@ -142,7 +142,7 @@ class Listener:
             return b""
         return answer or b""
 
-    def _send_datagram(self, client: tuple[str, int], reply: bytes) -> None:
+    def _send_datagram(self, client: tuple[str | int, ...], reply: bytes) -> None:
         try:
             self._udp.sendto(reply, client)
         except OSError:  # no room, or the client is filtered: lost like any datagram

@@ -25,6 +25,7 @@ from cnm.dns.statistics import Counters, ForwardingCounters
 from cnm.runtime.kernel.loop import READ, Loop
 
 ADDRESS = "127.0.0.11"
+SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
 PATIENCE_S = 20.0  # the machine may be busy
 T = TypeVar("T")
 
@@ -192,17 +193,23 @@ class Serving:
 
     def serve(self, box: Namespace, view: View) -> Sandbox:
         """Have a namespace answered, as of ``view``."""
-        with entered(box):
-            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            udp.bind((ADDRESS, 0))
-            tcp.bind((ADDRESS, 0))
-            tcp.listen(128)
-        ports = udp.getsockname()[1], tcp.getsockname()[1]
-        rules = _REWRITE.format(udp=ports[0], tcp=ports[1])
+        sandbox = self.listen(box, view, ADDRESS)
+        rules = _REWRITE.format(udp=sandbox.udp_port, tcp=sandbox.tcp_port)
         subprocess.run(
             ["ip", "netns", "exec", box.name, "nft", "-f", "-"], input=rules, text=True, check=True
         )
+        return sandbox
+
+    def listen(self, box: Namespace, view: View, address: str) -> Sandbox:
+        """On ports of the kernel's choice."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with entered(box):
+            udp = socket.socket(family, socket.SOCK_DGRAM)
+            tcp = socket.socket(family, socket.SOCK_STREAM)
+        udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
+        for each in (udp, tcp):
+            each.bind((address, 0))
+        tcp.listen(128)
         descriptor = os.open(box.path, os.O_RDONLY | os.O_CLOEXEC)
         self._stack.callback(os.close, descriptor)
         place = SandboxPlace(box.name, descriptor)
@@ -213,7 +220,7 @@ class Serving:
             )
         )
         self._listeners.append(listener)
-        return Sandbox(box, listener, counters, ports)
+        return Sandbox(box, listener, counters, (udp.getsockname()[1], tcp.getsockname()[1]))
 
     def stop(self, sandbox: Sandbox) -> None:
         self._listeners.remove(sandbox.listener)

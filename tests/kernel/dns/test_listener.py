@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dnslib import RR, DNSRecord
 from kernel.dns.conftest import ServerFactory
-from kernel.dns.serving import ADDRESS, Sandbox, Serving, Stream, asking
+from kernel.dns.serving import ADDRESS, SO_RCVBUFFORCE, Sandbox, Serving, Stream, asking
 from kernel.dns.upstreams import Seen, framed, question, silent, well
 from kernel.namespaces import Namespace, NamespaceFactory, poll
 from unit.dns.questions import answers, opt
@@ -129,6 +129,22 @@ def test_a_long_forwarded_answer_is_cut_for_udp(
     assert len(sandbox.short("far.example", "+noedns")) == 60  # over TCP
 
 
+def test_the_host_may_ask_over_ipv6_as_well(
+    serving: Serving, box: Namespace, serve: ServerFactory
+) -> None:
+    """In turn with IPv4, whose addresses are shorter; answers that come later find back, too."""
+    upstream = serve("127.0.0.2", well("198.51.100.7"))
+    view = View((crowd(300),), servers=(upstream.address,))
+    four, six = (serving.listen(box, view, address) for address in ("127.0.0.1", "::1"))
+    for _ in range(3):
+        for sandbox, address in ((four, "127.0.0.1"), (six, "::1")):
+            for name, count in (("web", 1), ("www.example.com", 1), ("all", 300)):
+                where = (f"@{address}", "-p", str(sandbox.udp_port), "+bufsize=8192", "+ignore")
+                said = box.run("dig", *where, "+tries=1", "+short", name)
+                assert len(said.split()) == count
+    assert box.run("dig", "@::1", "-p", str(six.tcp_port), "+tcp", "+short", "web") == "10.0.0.2\n"
+
+
 def test_clients_are_told_apart(serving: Serving, make_ns: NamespaceFactory) -> None:
     """Each sandbox has its own view, whatever the other asks."""
     one = serving.serve(make_ns("one"), View((table(),), forward=False))
@@ -149,7 +165,7 @@ def test_a_burst_is_answered_whole(sandbox: Sandbox) -> None:
         query = question("web" if number % 3 else "db", "AAAA" if number % 2 else "A")
         queries[number] = struct.pack(">H", number) + query[2:]
     with sandbox.datagram() as client:
-        client.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)
+        client.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
         for query in queries.values():
             client.send(query)
         replies = [client.recv(4096) for _ in queries]

@@ -158,6 +158,13 @@ class ContainerRecord:
     finished_ns: int = 0
     restart_count: int = 0
     stopped_by_user: bool = False
+    left_none: bool = False  # made on the network none, and disconnected from it since
+
+    @property
+    def predefined(self) -> str | None:
+        """The network without endpoints that it is on: ``host``, ``none``, or neither."""
+        mode = self.definition.network_mode
+        return mode if mode == HOST_MODE or (mode == NO_NETWORK and not self.left_none) else None
 
     @property
     def own_stack(self) -> bool:

@@ -372,6 +372,37 @@ def test_host_none_and_shared_stacks(machine: Any) -> None:
         machine.core.containers.start("s1")
 
 
+def test_host_and_none_show_who_is_on_them(machine: Any) -> None:
+    core = machine.core
+    for mode in ("host", "none"):
+        record = run(machine, f"{mode}1", network_mode=mode)
+        create(machine, f"{mode}2", network_mode=mode)
+        shown = core.inspector.network(core.networks.find(mode))["Containers"]
+        assert [(key, row["Name"]) for key, row in shown.items()] == [(record.id, record.name)]
+        own = core.documents.container(record)["NetworkSettings"]["Networks"]
+        assert own[mode]["EndpointID"] == shown[record.id]["EndpointID"] != ""
+        core.containers.stop(record.id)
+        assert core.inspector.network(core.networks.find(mode))["Containers"] == {}
+        stopped = core.documents.container(core.containers.find(record.id))
+        assert stopped["NetworkSettings"]["Networks"][mode]["EndpointID"] == ""
+
+
+def test_none_can_be_left_for_another_network(machine: Any) -> None:
+    core = machine.core
+    record = run(machine, "n1", network_mode="none")
+    core.connections.disconnect("none", "n1")
+    assert core.inspector.network(core.networks.find("none"))["Containers"] == {}
+    core.connections.connect("blue", "n1", EndpointRequest())
+    with pytest.raises(InvalidParameter, match="cannot disconnect container from none network"):
+        core.connections.disconnect("none", "n1")
+    core.containers.restart("n1")
+    shown = core.documents.container(core.containers.find(record.id))["NetworkSettings"]
+    assert shown["Networks"]["blue"]["IPAddress"] == "10.1.0.2"
+    run(machine, "h1", network_mode="host")
+    with pytest.raises(InvalidParameter, match="cannot disconnect container from host network"):
+        core.connections.disconnect("host", "h1")
+
+
 def test_links_on_the_default_bridge(machine: Any) -> None:
     database = create(machine, "db", network_mode="bridge", exposed_ports=("5432/tcp",))
     web = create(machine, "web", network_mode="bridge", names=NameService(links=(("db", "store"),)))

@@ -67,6 +67,7 @@ class Settings:
     bridge_options: Mapping[str, str] = field(default_factory=dict)
     network_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     ip_forward: bool = True
+    userns_remap: str = ""
 
     @property
     def debug(self) -> bool:
@@ -201,6 +202,7 @@ class _Keys(BaseModel):
     ip_forward: bool = True
     default_network_opts: dict[str, dict[str, str]] = {}
     live_restore: bool = True  # containers live on in any case
+    userns_remap: str = ""
     firewall_backend: Annotated[str, AfterValidator(_firewall)] = ""
 
 
@@ -301,6 +303,7 @@ def _settings(path: Path, keys: _Keys) -> Settings:
         bridge_options=_bridge_options(keys),
         network_options=keys.default_network_opts,
         ip_forward=keys.ip_forward,
+        userns_remap=keys.userns_remap,
     )
 
 

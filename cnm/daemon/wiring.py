@@ -14,8 +14,11 @@ from cnm.core.controller import CoreSettings
 from cnm.core.facade import Core
 from cnm.core.registry import Registry
 from cnm.core.runs import Machinery
+from cnm.daemon import subids
 from cnm.driverapi import DriverContext
+from cnm.errors import InvalidParameter
 from cnm.hostapi import HostRoute, HostSettings
+from cnm.idmap import IdMap
 from cnm.ipam.addrspace import ula_prefix
 from cnm.ipamapi import IpamContext
 from cnm.runtime.container.client import RuntimeClient
@@ -104,7 +107,16 @@ def _container_settings(settings: Settings) -> ContainerSettings:
         settings.root,
         settings.exec_root / NAMESPACES,
         hidden_paths=(str(settings.root), str(settings.exec_root)),
+        ids=_ids(settings),
+        remapped=bool(settings.userns_remap),
     )
+
+
+def _ids(settings: Settings) -> IdMap:
+    try:
+        return subids.resolve(settings.userns_remap)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"userns-remap: {error}") from error
 
 
 def _core_settings(settings: Settings, mtu: int) -> CoreSettings:

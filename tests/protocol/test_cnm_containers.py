@@ -170,9 +170,7 @@ def test_user_namespaces_for_all(live: LiveDaemon) -> None:
     assert "name=userns" in live.http("GET", "/info").document["SecurityOptions"]
     live.cnm("run", "-d", "--name", "c1", "host", "sleep", "1000")
     live.cnm("run", "-d", "--name", "c2", "--userns", "host", "--privileged", "host", "sleep", "9")
-    pids = [
-        live.cnm("inspect", "--format", "{{.State.Pid}}", n).stdout.strip() for n in ("c1", "c2")
-    ]
+    pids = live.cnm("inspect", "--format", "{{.State.Pid}}", "c1", "c2").stdout.split()
     assert [users_of(pid) for pid in pids] == [{"1879048192"}, {"0"}]
     refused = live.cnm("run", "--network", "host", "host", "true", check=False)
     assert (refused.returncode, "when user namespaces are enabled" in refused.stderr) == (125, True)

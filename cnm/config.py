@@ -27,22 +27,23 @@ from pydantic import (
 
 from cnm import labels
 from cnm.errors import InvalidParameter
-from cnm.types import IPNetwork
+from cnm.types import IPAddress, IPNetwork
 
 DEFAULT_FILE = Path("/etc/cnm/daemon.json")
 DEFAULT_ROOT = Path("/var/lib/cnm")
 DEFAULT_EXEC_ROOT = Path("/run/cnm")
 UNIX = "unix://"
 SOCKET_PATH_MAX = 107  # bytes of sun_path without its zero: unix(7)
+DNS_PORT = 53
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest; the largest that a link takes
 
 # Docker's keys that matter to networks, and flags of ours, that nothing stands behind yet
 NOT_YET = frozenset(
     (
-        *("dns", "dns-opts", "dns-search", "host-gateway-ip", "host-gateway-ips"),
+        *("host-gateway-ip", "host-gateway-ips"),
         *("fixed-cidr", "fixed-cidr-v6", "default-gateway", "default-gateway-v6", "bip6", "ipv6"),
         *("iptables", "ip6tables", "userland-proxy", "userland-proxy-path", "allow-direct-routing"),
-        *("metrics-addr", "plugin-dir", "tls", "tlscacert", "tlscert", "tlskey", "tlsverify"),
+        *("plugin-dir", "tls", "tlscacert", "tlscert", "tlskey", "tlsverify"),
         *("authorization-plugins", "swarm-default-advertise-addr"),
     )
 )
@@ -67,7 +68,11 @@ class Settings:
     bridge_options: Mapping[str, str] = field(default_factory=dict)
     network_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     ip_forward: bool = True
-    userns_remap: str = ""
+    dns: tuple[IPAddress, ...] = ()  # whom containers ask for names; (): the host's
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    dns_host_listen: tuple[str, int] | None = None
+    metrics_address: tuple[str, int] | None = None
 
     @property
     def debug(self) -> bool:
@@ -137,6 +142,39 @@ def _host_address(value: object) -> IPv4Address:
         raise ValueError(f'"{value}": must be an IPv4 address') from None
 
 
+def _address(value: object) -> IPAddress:
+    try:
+        return ipaddress.ip_address(str(value))
+    except ValueError:
+        raise ValueError(f'"{value}": must be an IP address') from None
+
+
+def _word(text: str) -> str:
+    """What becomes a word of a resolv.conf."""
+    if not text or any(c.isspace() or not c.isprintable() for c in text):
+        raise ValueError(f'"{text}": must be one word')
+    return text
+
+
+def _name_server(value: object) -> tuple[str, int]:
+    return _endpoint(value, DNS_PORT)
+
+
+def _endpoint(value: object, port: int = 0) -> tuple[str, int]:
+    """``IP:PORT``, ``[IPv6]:PORT``; the port may be left out if there is a usual one."""
+    text, allowed = str(value), "IP:PORT" if not port else "IP[:PORT]"
+    host, number = text, str(port)
+    if "]:" in text or text.count(":") == 1:
+        host, _, number = text.rpartition(":")
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        if not 0 < int(number) <= 65535:
+            raise ValueError(number)
+    except ValueError:
+        raise ValueError(f'"{text}": must be {allowed}') from None
+    return str(address), int(number)
+
+
 def _subnet(value: object) -> IPNetwork:
     try:
         return ipaddress.ip_network(str(value))
@@ -200,9 +238,13 @@ class _Keys(BaseModel):
     ip: Annotated[Any, BeforeValidator(_host_address)] = None
     ip_masq: bool = True
     ip_forward: bool = True
+    dns: list[Annotated[Any, BeforeValidator(_address)]] = []
+    dns_search: list[Annotated[str, AfterValidator(_word)]] = []
+    dns_opts: list[Annotated[str, AfterValidator(_word)]] = []
+    dns_host_listen: Annotated[Any, BeforeValidator(_name_server)] = None
+    metrics_addr: Annotated[Any, BeforeValidator(_endpoint)] = None
     default_network_opts: dict[str, dict[str, str]] = {}
     live_restore: bool = True  # containers live on in any case
-    userns_remap: str = ""
     firewall_backend: Annotated[str, AfterValidator(_firewall)] = ""
 
 
@@ -303,7 +345,11 @@ def _settings(path: Path, keys: _Keys) -> Settings:
         bridge_options=_bridge_options(keys),
         network_options=keys.default_network_opts,
         ip_forward=keys.ip_forward,
-        userns_remap=keys.userns_remap,
+        dns=tuple(keys.dns),
+        dns_search=tuple(keys.dns_search),
+        dns_options=tuple(keys.dns_opts),
+        dns_host_listen=keys.dns_host_listen,
+        metrics_address=keys.metrics_addr,
     )
 
 

@@ -5,10 +5,12 @@ The peer table has no implementation yet: it comes with the cluster and keeps th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol
 
+from cnm.sandboxapi import Inside
 from cnm.types import EndpointID, IPAddress, NetworkID, Peer, Repair, SandboxID, SandboxRecord
 
 
@@ -56,8 +58,11 @@ class SandboxView:
 class NameService(Protocol):
     """The embedded resolver, as the core sees it. Every call is idempotent and thread-safe.
 
-    When a call returns, queries are answered accordingly. A resolver that is not there is
-    started; if that fails the call raises ``Unavailable``.
+    When a call returns, queries are answered accordingly. The caller holds the sandbox's lock
+    where a sandbox is named, and the network's, shared or not, where a network is. A resolver
+    that is not there is started by ``publish`` and ``serve``.
+
+    :raises Unavailable: (``publish``, ``serve``) it cannot be started, or does not answer.
     """
 
     def publish(self, network_id: NetworkID, network_name: str, endpoint: NamedEndpoint) -> None:
@@ -66,21 +71,79 @@ class NameService(Protocol):
     def withdraw(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
         """Forget an endpoint. Unknown is success."""
 
-    def serve(self, sandbox: SandboxRecord, view: SandboxView) -> None:
+    def serve(self, record: SandboxRecord, view: SandboxView, inside: Inside) -> None:
         """Have 127.0.0.11 answer in a sandbox, as of ``view``.
 
-        :raises SandboxGone: :raises KernelError: nothing is left behind.
+        :raises KernelError: nothing is left behind in it.
         """
 
-    def stop(self, sandbox_id: SandboxID, record: SandboxRecord | None) -> None:
-        """No resolver in it any more. ``record`` None: its namespace is gone."""
+    def serves(self, sandbox_id: SandboxID) -> bool:
+        """Whether 127.0.0.11 answers in it."""
 
-    def synchronize(
-        self,
-        networks: Collection[NetworkNames],
-        sandboxes: Collection[tuple[SandboxRecord, SandboxView]],
+    def see(self, sandbox_id: SandboxID, view: SandboxView) -> None:
+        """Another view for a sandbox that is served; nothing if it is not."""
+
+    def stop(self, sandbox_id: SandboxID, inside: Inside | None) -> None:
+        """No resolver in it any more. ``inside`` None: its namespace is gone, or will be."""
+
+
+class NameRepair(Protocol):
+    """What start-up and sweep compare, one thing at a time, under the locks of each."""
+
+    def restore_network(self, names: NetworkNames) -> Sequence[Repair]:
+        """Have exactly these names for a network, whose lock is held exclusively."""
+
+    def restore_sandbox(
+        self, record: SandboxRecord, view: SandboxView, inside: Inside
     ) -> Sequence[Repair]:
-        """Have exactly this, whatever was before: at a start, and from the sweep."""
+        """Have a sandbox served as of ``view``, and nothing missing inside it."""
+
+    def known(self) -> tuple[Collection[NetworkID], Collection[SandboxID]]:
+        """What it has names of, and whom it serves."""
+
+    def forget_network(self, network_id: NetworkID) -> None:
+        """No names of a network any more. Unknown is success."""
+
+    def watch(self, gone: Callable[[SandboxID], None], mended: Callable[[Repair], None]) -> None:
+        """Call ``gone`` when the path of an adopted namespace leads nowhere any more.
+
+        The resolver has let go of it by then: its sockets would keep it alive. ``mended``: it
+        put something right by itself.
+        """
+
+
+class QueryStream(Protocol):
+    """Queries as they are answered; a context manager that ends it."""
+
+    def get(self, timeout_s: float) -> Sequence[Mapping[str, Any]]:
+        """What came, oldest first; nothing if nothing came in time.
+
+        Keys: ``time`` (Unix, seconds), ``container`` (id), ``transport``, ``name``, ``type``,
+        ``code``, ``answers``, ``took_ms``, ``from`` (``local``, ``cache``, ``stale``, ``failed`` or
+        the server's address).
+        """
+
+    def __enter__(self) -> QueryStream: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class NameInsight(Protocol):
+    """What the resolver tells of its work."""
+
+    def statistics(self) -> Mapping[str, Any]:
+        """Counters: ``total``, ``sandboxes`` by id, ``latency``, ``forwarding``, ``networks``.
+
+        Empty while no resolver runs.
+        """
+
+    def queries(self, sandbox_id: SandboxID | None) -> QueryStream:
+        """Those of one sandbox or of all, from now on. :raises Unavailable:"""
 
 
 class PeerTable(Protocol):

@@ -5,7 +5,10 @@ Keys are Docker's (``com.docker.network.*``), so that what users have works as i
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from cnm.errors import InvalidParameter
+from cnm.types import IPAddress
 
 PREFIX = "com.docker.network"
 
@@ -42,6 +45,9 @@ BRIDGE_GATEWAY_MODE_IPV4 = f"{PREFIX}.bridge.gateway_mode_ipv4"
 BRIDGE_GATEWAY_MODE_IPV6 = f"{PREFIX}.bridge.gateway_mode_ipv6"
 BRIDGE_TRUSTED_HOST_INTERFACES = f"{PREFIX}.bridge.trusted_host_interfaces"
 
+# of ours, any driver
+NETWORK_DNS = "com.cnm.network.dns"  # whom the resolver asks for a network's containers
+
 IFNAME_MAX = 15  # IFNAMSIZ is 16 with the terminating zero
 
 _NO_IFNAMES = {"", ".", "..", "all", "default"}
@@ -77,6 +83,19 @@ def parse_int(key: str, text: str, low: int, high: int) -> int:
             f'invalid value "{text}" for option {key}: must be from {low} to {high}'
         )
     return value
+
+
+def parse_dns_servers(key: str, text: str) -> tuple[IPAddress, ...]:
+    """Addresses with commas between; none in an empty text.
+
+    :raises InvalidParameter: naming the key.
+    """
+    try:
+        return tuple(ip_address(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise InvalidParameter(
+            f'invalid value "{text}" for option {key}: must be IP addresses with commas between'
+        ) from None
 
 
 def parse_ifname(key: str, text: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from cnm.idmap import IdMap
 from cnm.types import (
     EndpointInterface,
     IPAddress,
@@ -35,7 +34,17 @@ class PlacedInterface:
     interface: EndpointInterface
 
 
-class Sandbox(Protocol):
+T = TypeVar("T")
+
+
+class Inside(Protocol):
+    """A way into one network namespace."""
+
+    def run(self, fn: Callable[[], T]) -> T:
+        """Call ``fn`` on a thread that is in it, and hand back what it returns or raises."""
+
+
+class Sandbox(Inside, Protocol):
     """One network namespace, opened for one operation; a context manager that closes it.
 
     Only what we made is ever touched: links that we placed, routes with our protocol
@@ -100,11 +109,10 @@ class SandboxProvider(Protocol):
     def open(self, record: SandboxRecord) -> Sandbox:
         """:raises SandboxGone: the namespace is gone, or another one is at its path."""
 
-    def create(self, key: SandboxKey, ids: IdMap | None = None) -> NamespaceIdentity:
+    def create(self, key: SandboxKey) -> NamespaceIdentity:
         """Make a namespace at ``key``: loopback up, sysctls as Docker sets them.
 
-        With ``ids`` it belongs to a new user namespace, whose root may then rule it. What is left
-        there of a former one goes. :raises KernelError: nothing is left behind.
+        What is left there of a former one goes. :raises KernelError: nothing is left behind.
         """
 
     def keep(self, record: SandboxRecord, pid: int) -> bool:

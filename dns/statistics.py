@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 # Upper bounds in seconds. The lower ones are what local names take, 5 s what a stub waits.
 LATENCY_BOUNDS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 5.0)
@@ -27,6 +28,21 @@ class Latency:
     def count(self) -> int:
         return sum(self.buckets)
 
+    def merge(self, other: Latency) -> None:
+        """Another's, too."""
+        self.buckets = [
+            ours + theirs for ours, theirs in zip(self.buckets, other.buckets, strict=True)
+        ]
+        self.sum_s += other.sum_s
+
+    def as_document(self) -> dict[str, Any]:
+        """``buckets`` has one more than ``bounds_s``: what took longer."""
+        return {
+            "bounds_s": list(LATENCY_BOUNDS_S),
+            "buckets": list(self.buckets),
+            "sum_s": self.sum_s,
+        }
+
 
 @dataclass(slots=True)
 class Counters:
@@ -45,6 +61,15 @@ class Counters:
     tcp_closed_by_us: int = 0  # too slow, too many, too long, not DNS
     local: Latency = field(default_factory=Latency)  # from reading to sending
     upstream: Latency = field(default_factory=Latency)  # from forwarding to the reply
+
+    def add(self, other: Counters) -> None:
+        """Another's, too."""
+        for item in fields(self):
+            ours, theirs = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(ours, Latency):
+                ours.merge(theirs)
+            else:
+                setattr(self, item.name, ours + theirs)
 
     def as_document(self) -> dict[str, int]:
         """The numbers without the histograms, by name."""

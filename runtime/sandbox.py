@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 from socket import AF_INET, AF_INET6
 from types import TracebackType
+from typing import TypeVar
 
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
-from cnm.idmap import IdMap
 from cnm.runtime.kernel import pin, sysctl
 from cnm.runtime.kernel.announce import Announcer, packet_socket
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink, Route
@@ -35,6 +35,8 @@ from cnm.types import (
 from cnm.undo import Undo
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
@@ -94,9 +96,9 @@ class NamespaceSandboxes:
 
     # namespaces of our own
 
-    def create(self, key: SandboxKey, ids: IdMap | None = None) -> NamespaceIdentity:
+    def create(self, key: SandboxKey) -> NamespaceIdentity:
         """A new namespace, pinned at ``key``. :raises KernelError: nothing is left behind."""
-        return pin.create(key, _prepare_own, ids)
+        return pin.create(key, _prepare_own)
 
     def keep(self, record: SandboxRecord, pid: int) -> bool:
         """Pin a namespace again, by a process that lives in it; False: it is there.
@@ -151,6 +153,10 @@ class NamespaceSandbox:
         trace: TracebackType | None,
     ) -> None:
         self._namespace.close()
+
+    def run(self, fn: Callable[[], T]) -> T:
+        """Call ``fn`` inside."""
+        return self._namespace.run(fn)
 
     def interface_names(self) -> Collection[str]:
         """Names in use, foreign ones too."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from cnm.dns.handover import Handover
 from cnm.runtime.container.client import RuntimeClient
 
 READY_TIMEOUT_S = 30.0  # a start takes about 1 s; the suite's other workers keep the machine busy
@@ -81,6 +82,18 @@ class LiveDaemon:
         """Of the running daemon."""
         assert self._process is not None, "the daemon does not run"
         return self._process.pid
+
+    @property
+    def resolver_pid(self) -> int:
+        """Of the resolver that serves this daemon's containers, as the process list has it."""
+        wanted = [b"cnm.dns.server", b"--exec-root", str(self.exec_root).encode()]
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it has just ended
+                if entry.read_bytes().rstrip(b"\0").split(b"\0")[-3:] == wanted:
+                    found.append(int(entry.parent.name))
+        assert len(found) == 1, f"resolvers: {found}"
+        return found[0]
 
     def namespace(self, name: str = "") -> str:
         """A fresh network namespace, deleted at the end; its name is its own in the whole suite."""
@@ -168,6 +181,7 @@ class LiveDaemon:
         with contextlib.ExitStack() as stack:
             for name in self._namespaces:
                 stack.callback(run, "ip", "netns", "del", name)
+            stack.callback(self._end_resolver)
             stack.callback(self._end_containers)
             if self.running:
                 stack.callback(self.kill)
@@ -181,6 +195,11 @@ class LiveDaemon:
             runtime.shutdown()
         for pin in self.exec_root.glob("netns/*"):
             run("umount", "-l", str(pin), check=False)
+
+    def _end_resolver(self) -> None:
+        """It outlives its daemon, too, and holds the namespaces that it serves."""
+        if (self.exec_root / "dns.sock").exists():
+            Handover(str(self.exec_root)).shutdown()
 
     def __enter__(self) -> Self:
         return self

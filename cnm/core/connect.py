@@ -6,15 +6,16 @@ import errno
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from cnm import labels
-from cnm.containerapi import NO_NETWORK, ContainerRecord
+from cnm.containerapi import NO_NETWORK
 from cnm.core import gateway
 from cnm.core.addressing import Addressing
 from cnm.core.events import Events
 from cnm.core.locks import Locks
+from cnm.core.naming import Naming
 from cnm.core.registry import Registry
 from cnm.core.state import State
 from cnm.driverapi import NetworkDriver
@@ -61,6 +62,7 @@ class Connections:
         addressing: Addressing,
         events: Events,
         sandboxes: SandboxProvider,
+        naming: Naming,
     ) -> None:
         self._state = state
         self._registry = registry
@@ -68,6 +70,7 @@ class Connections:
         self._addressing = addressing
         self._events = events
         self._sandboxes = sandboxes
+        self._naming = naming
         self._watchers: list[NetworksChanged] = []
 
     def watch(self, changed: NetworksChanged) -> None:
@@ -135,7 +138,9 @@ class Connections:
                 "cannot connect container to host network - container must be created in host "
                 "network mode"
             )
-        if _is_on_none(self._state.container(record.id)) or not attachable:
+        container = self._state.container(record.id)
+        private = container is not None and container.definition.network_mode == NO_NETWORK
+        if private or not attachable:
             raise InvalidParameter(
                 "container cannot be connected to multiple networks with one of the networks in "
                 "private (none) mode"
@@ -189,6 +194,7 @@ class Connections:
             endpoint = replace(endpoint, interface=self._addresses(network, before, undo))
             endpoint = self._join(driver, network, record, endpoint, sandbox, undo)
             self._switch_gateway(record, endpoint, sandbox, undo)
+            self._naming.join(network, record, endpoint, sandbox, undo)
             endpoint = replace(endpoint, phase=Phase.ACTIVE, revived=False)
             self._state.write(put=[endpoint])
         return endpoint
@@ -305,10 +311,7 @@ class Connections:
         :raises TeardownError: with all that failed; the sweep tries the rest again.
         """
         network = self._state.find_network(network_reference)
-        container = self._state.find_any(container_reference)
-        if _is_on_none(container) and network.name == NO_NETWORK:
-            self._leave_none(network, container)
-            return
+        self._state.find_any(container_reference)
         if not self._registry.driver(network.driver).capability.attachable:
             raise InvalidParameter(
                 f"cannot disconnect container from {network.name} network - container was created "
@@ -323,13 +326,6 @@ class Connections:
         self._tell("disconnect", network, record)
         for changed in self._watchers:
             changed(record.id, network, None)
-
-    def _leave_none(self, network: Network, container: ContainerRecord | SandboxRecord) -> None:
-        """As Docker: from here on it can be connected to others."""
-        record = self._state.find_sandbox(container.id)
-        self._tell("disconnect", network, record)
-        for changed in self._watchers:
-            changed(container.id, network, None)
 
     def detach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
         """Undo a connect. The caller holds the sandbox's and the network's lock.
@@ -357,6 +353,7 @@ class Connections:
         routes_before: Routes,
     ) -> None:
         driver = self._registry.driver(network.driver)
+        self._naming.leave(teardown, network, record, endpoint)
         if endpoint.join is not None and not endpoint.join.placed:
             with teardown.step():
                 self._take_out(record, endpoint)
@@ -396,6 +393,7 @@ class Connections:
         """
         driver = self._registry.driver(network.driver)
         teardown = Teardown(f"container {record.name} left {network.name}")
+        self._naming.leave(teardown, network, record, endpoint)
         with teardown.step():
             driver.leave(network.id, endpoint.id)
         with teardown.step():
@@ -443,10 +441,6 @@ class Connections:
         )
 
 
-def _is_on_none(container: ContainerRecord | SandboxRecord | None) -> bool:
-    return isinstance(container, ContainerRecord) and container.predefined == NO_NETWORK
-
-
 def _is_static(request: EndpointRequest) -> bool:
     return request.ipv4 is not None or request.ipv6 is not None
 
@@ -463,7 +457,17 @@ def _request_faults(network: Network, request: EndpointRequest) -> list[str]:
         for wanted, pools in ((request.ipv4, network.ipv4), (request.ipv6, network.ipv6)):
             if wanted is not None and not any(wanted in pool.pool for pool in pools):
                 faults.append(f"no configured subnet or ip-range contain the IP address {wanted}")
-    wanted_name = request.driver_opts.get(labels.ENDPOINT_IFNAME)
+    return faults + _option_faults(request.driver_opts)
+
+
+def _option_faults(options: Mapping[str, str]) -> list[str]:
+    faults = []
+    try:
+        wanted_servers = options.get(labels.ENDPOINT_DNS_SERVERS, "")
+        labels.parse_dns_servers(labels.ENDPOINT_DNS_SERVERS, wanted_servers)
+    except InvalidParameter as error:
+        faults.append(str(error))
+    wanted_name = options.get(labels.ENDPOINT_IFNAME)
     if wanted_name is not None:
         try:
             labels.parse_ifname(labels.ENDPOINT_IFNAME, wanted_name)

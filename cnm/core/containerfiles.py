@@ -5,6 +5,7 @@
     <root>/containers/<id>/upper, work      the writable layer, for overlayfs
                            <id>-json.log    the log, written by the runtime
                            hostname hosts resolv.conf   bound over the files in /etc
+                           resolv.conf.hash             tells whether it was edited since
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cnm.types import SandboxID
 log = logging.getLogger(__name__)
 
 HOSTNAME, HOSTS, RESOLV_CONF = "hostname", "hosts", "resolv.conf"
+RESOLV_CONF_HASH = "resolv.conf.hash"  # of what we wrote last
 _READABLE = 0o644  # every user of the container reads its /etc/hosts
 
 
@@ -64,6 +66,13 @@ class ContainerFiles:
             return []
         return [SandboxID(item.name) for item in self._root.iterdir()]
 
+    def read(self, container_id: SandboxID, name: str) -> str:
+        """One of the files of /etc; empty if it is not there."""
+        try:
+            return self.path(container_id, name).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
     def write(self, container_id: SandboxID, name: str, text: str) -> None:
         """Write one of the files of /etc in place: it is bound into the container as it is."""
         path = self.path(container_id, name)
@@ -76,7 +85,7 @@ class ContainerFiles:
     def binds(self, container_id: SandboxID) -> list[Bind]:
         """The files of /etc, where the container sees them."""
         return [
-            Bind(str(self.path(container_id, name)), f"/etc/{name}", mapped=True)
+            Bind(str(self.path(container_id, name)), f"/etc/{name}")
             for name in (RESOLV_CONF, HOSTNAME, HOSTS)
         ]
 

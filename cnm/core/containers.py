@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from cnm.containerapi import (
-    NO_NETWORK,
     STOP_TIMEOUT_S,
     ContainerDefinition,
     ContainerRecord,
@@ -21,6 +20,7 @@ from cnm.core.connect import Connections
 from cnm.core.creation import Creation
 from cnm.core.endings import Endings
 from cnm.core.locks import Locks
+from cnm.core.naming import Naming
 from cnm.core.runs import Machinery, Runs
 from cnm.core.state import State
 from cnm.core.waits import Ended, Waits
@@ -47,6 +47,7 @@ class Containers:
         runs: Runs,
         waits: Waits,
         endings: Endings,
+        naming: Naming,
     ) -> None:
         self._state = state
         self._locks = locks
@@ -56,6 +57,7 @@ class Containers:
         self._runs = runs
         self._waits = waits
         self._endings = endings
+        self._naming = naming
         connections.watch(self._networks_changed)
 
     # looking
@@ -289,7 +291,15 @@ class Containers:
             stack = self._state.sandbox(found.id)
             renamed = [replace(stack, name=name)] if stack is not None else []
             self._state.write(put=[record, *renamed], durable=True)
+            for stack in renamed:
+                self._rename_published(stack)
         self._endings.tell("rename", record, {"oldName": f"/{found.name}"})
+
+    def _rename_published(self, stack: SandboxRecord) -> None:
+        try:
+            self._naming.rename(stack, self._locks)
+        except CNMError as error:
+            log.warning("names of container %s: %s; the next sweep mends it", stack.name, error)
 
     # waiting and streams
 
@@ -349,9 +359,6 @@ class Containers:
             if record is None or record.phase is not Phase.ACTIVE:
                 return
             wishes = dict(record.definition.endpoints)
-            if network.name == record.predefined == NO_NETWORK:
-                record = replace(record, left_none=True)
-                self._state.write(put=[record], durable=True)
             if request is None:
                 wishes.pop(network.name, None)
             else:
@@ -362,6 +369,7 @@ class Containers:
                 self._state.write(put=[record])
             if record.status is ContainerStatus.RUNNING:
                 self._write_hosts(record)
+                self._write_resolv_conf(record)
 
     def _refresh_linked(self, target: ContainerRecord) -> None:
         """Those that are linked with it see its new address."""
@@ -376,3 +384,9 @@ class Containers:
             self._runs.etc.write_hosts(record)
         except (CNMError, OSError) as error:
             log.warning("hosts of container %s: %s", record.name, error)
+
+    def _write_resolv_conf(self, record: ContainerRecord) -> None:
+        try:
+            self._runs.etc.refresh_resolv_conf(record)
+        except OSError as error:
+            log.warning("resolv.conf of container %s: %s", record.name, error)

@@ -160,6 +160,7 @@ class Networks:
                 raise Forbidden(f'only one instance of "{driver.name}" network is allowed')
         if isinstance(driver, NetworkChecker):
             driver.check_network(network.spec())
+        labels.parse_dns_servers(labels.NETWORK_DNS, network.options.get(labels.NETWORK_DNS, ""))
 
     def _with_config_from(self, request: NetworkRequest) -> NetworkRequest:
         if not request.config_from:

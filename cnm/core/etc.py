@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cnm.containerapi import (
@@ -13,26 +13,39 @@ from cnm.containerapi import (
     ContainerSettings,
     ContainerStatus,
 )
-from cnm.core import etcfiles
-from cnm.core.containerfiles import HOSTNAME, HOSTS, RESOLV_CONF, ContainerFiles
+from cnm.core import etcfiles, resolvconf
+from cnm.core.containerfiles import (
+    HOSTNAME,
+    HOSTS,
+    RESOLV_CONF,
+    RESOLV_CONF_HASH,
+    ContainerFiles,
+)
 from cnm.core.state import State
 from cnm.errors import CNMError
 from cnm.types import Endpoint, IPAddress, Phase, SandboxID
 
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _RESOLVED_UPSTREAMS = Path("/run/systemd/resolve/resolv.conf")  # behind systemd's stub
-_RESOLVED_STUB = ("127.0.0.53",)
+_RESOLVED_STUB = ("127.0.0.53",)  # systemd's, which asks those of the other file
 _HOSTS = Path("/etc/hosts")
 _SHORT_ID = 12
 
 
 class Etc:
-    """Writes these files before each start, and hosts again when addresses change."""
+    """Writes these files before each start, and again when networks change meanwhile."""
 
-    def __init__(self, state: State, files: ContainerFiles, settings: ContainerSettings) -> None:
+    def __init__(
+        self,
+        state: State,
+        files: ContainerFiles,
+        settings: ContainerSettings,
+        has_resolver: Callable[[SandboxID], bool],
+    ) -> None:
         self._state = state
         self._files = files
         self._settings = settings
+        self._has_resolver = has_resolver
 
     def prepare(self, record: ContainerRecord) -> None:
         """Write all three. One that shares another's stack has that one's files, too.
@@ -42,7 +55,7 @@ class Etc:
         if record.shares_with is not None:
             return
         self._files.write(record.id, HOSTNAME, f"{self.hostname(record)}\n")
-        self._files.write(record.id, RESOLV_CONF, self._resolv_conf(record))
+        self._write_resolv_conf(record)
         self.write_hosts(record)
 
     def hostname(self, record: ContainerRecord) -> str:
@@ -64,19 +77,42 @@ class Etc:
         owner = self._owner(record)
         return owner.id if owner is not None else record.id
 
+    # resolv.conf
+
+    def refresh_resolv_conf(self, record: ContainerRecord) -> None:
+        """Write it again while the container runs, unless somebody has edited it."""
+        if record.shares_with is not None:
+            return
+        present = self._files.read(record.id, RESOLV_CONF)
+        ours = self._files.read(record.id, RESOLV_CONF_HASH).split()
+        if not present or resolvconf.digest(present) in ours:
+            self._write_resolv_conf(record, before=present)
+
+    def _write_resolv_conf(self, record: ContainerRecord, before: str = "") -> None:
+        text = self._resolv_conf(record)
+        # both, and first: a daemon killed in between leaves nothing that looks edited
+        known = (resolvconf.digest(before), resolvconf.digest(text))
+        self._files.write(record.id, RESOLV_CONF_HASH, "\n".join(dict.fromkeys(known)))
+        self._files.write(record.id, RESOLV_CONF, text)
+
     def _resolv_conf(self, record: ContainerRecord) -> str:
-        names, settings = record.definition.names, self._settings
-        host = etcfiles.read_resolv_conf(_read(_RESOLV_CONF))
+        wish, settings = record.definition.names, self._settings
         if record.definition.network_mode == HOST_MODE:
-            return etcfiles.on_host(host, names.servers, names.search, names.options).render()
-        if host.servers == _RESOLVED_STUB:
-            host = etcfiles.read_resolv_conf(_read(_RESOLVED_UPSTREAMS))
-        return etcfiles.for_container(
-            host,
-            names.servers or settings.dns,
-            names.search or settings.dns_search,
-            names.options or settings.dns_options,
-        ).render()
+            host = resolvconf.parse(_read(_RESOLV_CONF), str(_RESOLV_CONF))
+            return resolvconf.overridden(host, wish.servers, wish.search, wish.options).render()
+        found = resolvconf.overridden(
+            host_resolv_conf(),
+            wish.servers or settings.dns,
+            wish.search or settings.dns_search,
+            wish.options or settings.dns_options,
+        )
+        if self._has_resolver(record.id):
+            return resolvconf.for_resolver(found).render()
+        return resolvconf.for_bridge(found, ipv6=self._has_ipv6(record)).render()
+
+    def _has_ipv6(self, record: ContainerRecord) -> bool:
+        endpoints = self._state.endpoints_of_sandbox(record.id)
+        return any(endpoint.interface.address_ipv6 for endpoint in endpoints)
 
     def write_hosts(self, record: ContainerRecord) -> None:
         """:raises CNMError: a container that it is linked with does not run."""
@@ -160,6 +196,14 @@ def _addresses(endpoint: Endpoint) -> list[IPAddress]:
     interface = endpoint.interface
     found = (interface.address, interface.address_ipv6)
     return [item.ip for item in found if item is not None]
+
+
+def host_resolv_conf() -> resolvconf.ResolvConf:
+    """The host's, as far as containers may use it: behind systemd's stub its upstreams."""
+    host = resolvconf.parse(_read(_RESOLV_CONF), str(_RESOLV_CONF))
+    if host.servers == _RESOLVED_STUB:
+        return resolvconf.parse(_read(_RESOLVED_UPSTREAMS), str(_RESOLVED_UPSTREAMS))
+    return host
 
 
 def _read(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cnm.core.addressing import Addressing
 from cnm.core.conflicts import Conflicts
@@ -19,6 +20,8 @@ from cnm.core.execs import ExecProcesses
 from cnm.core.images import ImageStock
 from cnm.core.inspect import Inspector
 from cnm.core.locks import Locks
+from cnm.core.namerepair import NamingRepair
+from cnm.core.naming import Naming
 from cnm.core.reconcile import Reconciler
 from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
@@ -26,10 +29,15 @@ from cnm.core.runs import Machinery, Runs
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
 from cnm.core.waits import Waits
+from cnm.discovery import NameInsight, NameRepair, NameService
 from cnm.driverapi import Diagnostic
 from cnm.hostapi import HostRoutes, SysctlLedger
 from cnm.sandboxapi import SandboxProvider
 from cnm.store import Store
+
+
+class Names(NameService, NameRepair, NameInsight, Protocol):
+    """The resolver, as the core needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Core:
     images: ImageStock
     recovery: Recovery
     documents: ContainerDocuments
+    names: NameInsight
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -97,15 +106,17 @@ def build(
     host_routes: HostRoutes,
     settings: CoreSettings,
     machinery: Machinery,
+    names: Names,
 ) -> Core:
     """Wire the core. Nothing is read from the kernel and nothing changed yet."""
     state, locks, events = State(store), Locks(), Events()
     addressing = Addressing(state, registry, locks, host_routes)
     networks = Networks(state, registry, locks, addressing, events, settings)
-    connections = Connections(state, registry, locks, addressing, events, sandboxes)
-    stacks = Sandboxes(state, locks, connections, events, sandboxes)
+    naming = Naming(state, names, machinery.settings)
+    connections = Connections(state, registry, locks, addressing, events, sandboxes, naming)
+    stacks = Sandboxes(state, locks, connections, events, sandboxes, naming)
     files = ContainerFiles(machinery.settings.root, machinery.remove_tree)
-    runs = Runs(state, stacks, machinery, files)
+    runs = Runs(state, stacks, machinery, files, naming)
     waits = Waits()
     endings = Endings(state, locks, events, stacks, machinery, runs, files, waits)
     execs = ExecProcesses(state, machinery, endings)
@@ -113,10 +124,22 @@ def build(
     creation = Creation(
         state, locks, connections, machinery, runs, files, endings.discard, recovery.follow
     )
-    containers = Containers(state, locks, connections, machinery, creation, runs, waits, endings)
-    reconciler = Reconciler(
-        state, registry, locks, networks, connections, stacks, sandboxes, ledger, recovery
+    containers = Containers(
+        state, locks, connections, machinery, creation, runs, waits, endings, naming
     )
+    reconciler = Reconciler(
+        state,
+        registry,
+        locks,
+        networks,
+        connections,
+        stacks,
+        sandboxes,
+        ledger,
+        recovery,
+        NamingRepair(state, locks, naming, names),
+    )
+    names.watch(reconciler.notice, reconciler.tell)
     conflicts = Conflicts(state, registry, events, host_routes)
     inspector = Inspector(state, addressing)
     return Core(
@@ -134,4 +157,5 @@ def build(
         ImageStock(machinery.images, locks, events, containers.users),
         recovery,
         ContainerDocuments(state, inspector, files, runs.etc, execs),
+        names,
     )

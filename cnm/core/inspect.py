@@ -6,12 +6,11 @@ The edge takes away what a client's API version does not know.
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from cnm.containerapi import ContainerRecord, ContainerStatus
 from cnm.core.addressing import Addressing
+from cnm.core.naming import dns_names, is_named
 from cnm.core.state import State
 from cnm.types import (
     Endpoint,
@@ -76,7 +75,7 @@ class Inspector:
         }
 
     def _containers(self, network: Network) -> Document:
-        found = self._on_predefined(network)
+        found: Document = {}
         for endpoint in self._state.endpoints_of_network(network.id):
             sandbox = self._state.sandbox(endpoint.sandbox_id)
             if endpoint.phase is not Phase.ACTIVE or sandbox is None:
@@ -89,22 +88,6 @@ class Inspector:
                 "IPv6Address": str(endpoint.interface.address_ipv6 or ""),
             }
         return found
-
-    def _on_predefined(self, network: Network) -> Document:
-        """Those that run on ``host`` or ``none``, which have no endpoints of theirs."""
-        return {
-            record.id: {
-                "Name": record.name,
-                "EndpointID": _shown_endpoint(network, record),
-                "MacAddress": "",
-                "IPv4Address": "",
-                "IPv6Address": "",
-            }
-            for record in self._state.containers()
-            if network.predefined
-            and record.predefined == network.name
-            and record.status is ContainerStatus.RUNNING
-        }
 
     # containers
 
@@ -212,24 +195,19 @@ class Inspector:
             if network is None or sandbox is None:
                 continue
             if endpoint.phase in (Phase.ACTIVE, Phase.RESERVED):
-                names = (sandbox.name, *endpoint.request.aliases, sandbox_id[:12], hostname)
+                names = dns_names(sandbox, endpoint, hostname) if is_named(network) else ()
                 found[network.name] = self._endpoint(network, endpoint, names)
         return found
 
-    def predefined(self, record: ContainerRecord) -> Document:
-        """What a container in host or none mode shows: the network, and no address on it."""
-        network = self._state.network_named(record.predefined or "")
+    def detached(self, name: str) -> Document:
+        """What a container in host or none mode shows: the network, and nothing on it."""
+        network = self._state.network_named(name)
         if network is None:
             return {}
-        running = record.status is ContainerStatus.RUNNING
-        phase = Phase.ACTIVE if running else Phase.RESERVED
-        shown = EndpointID(_shown_endpoint(network, record))
-        nothing = Endpoint(shown, network.id, record.id, phase, 0)
-        return {network.name: self._endpoint(network, nothing, ())}
+        nothing = Endpoint(EndpointID(""), network.id, SandboxID(""), Phase.RESERVED, 0)
+        return {name: self._endpoint(network, nothing, ())}
 
-    def _endpoint(
-        self, network: Network, endpoint: Endpoint, dns_names: tuple[str, ...]
-    ) -> Document:
+    def _endpoint(self, network: Network, endpoint: Endpoint, called: tuple[str, ...]) -> Document:
         request = endpoint.request
         wanted: Document = {}
         if request.ipv4:
@@ -246,7 +224,7 @@ class Inspector:
             "GwPriority": request.gw_priority,
             "NetworkID": network.id,
             **self._flat(endpoint),
-            "DNSNames": None if network.predefined else list(dict.fromkeys(dns_names)),
+            "DNSNames": list(called) or None,
         }
 
     def _flat(self, endpoint: Endpoint) -> Document:
@@ -318,8 +296,3 @@ def human_duration(seconds: int) -> str:
     if hours < 24 * 365 * 2:
         return f"{hours // 24 // 30} months"
     return f"{hours // 24 // 365} years"
-
-
-def _shown_endpoint(network: Network, record: ContainerRecord) -> str:
-    """An id where Docker shows one and there is nothing to have it: another for each run."""
-    return hashlib.sha256(f"{network.id} {record.id} {record.started_ns}".encode()).hexdigest()

@@ -15,6 +15,7 @@ from dataclasses import replace
 from cnm.core.connect import Connections
 from cnm.core.controller import Networks
 from cnm.core.locks import Locks
+from cnm.core.namerepair import NamingRepair
 from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
 from cnm.core.sandboxes import Sandboxes
@@ -34,6 +35,7 @@ from cnm.types import (
     Phase,
     PoolID,
     Repair,
+    SandboxID,
     SandboxRecord,
     SandboxStatus,
 )
@@ -59,6 +61,7 @@ class Reconciler:
         provider: SandboxProvider,
         ledger: SysctlLedger,
         recovery: Recovery,
+        names: NamingRepair,
     ) -> None:
         self._state = state
         self._registry = registry
@@ -69,6 +72,7 @@ class Reconciler:
         self._provider = provider
         self._ledger = ledger
         self._recovery = recovery
+        self._names = names
         self._repairs: list[Repair] = []
 
     def start(self, *, strangers_too: bool = False) -> list[Repair]:
@@ -228,7 +232,17 @@ class Reconciler:
         for record in self._state.sandboxes():
             if record.status is SandboxStatus.RUNNING:
                 repairs += self._guarded(f"container {record.name}", self._restore_sandbox, record)
-        return repairs
+        return repairs + self._guarded("resolver", self._names.strangers)
+
+    def tell(self, repair: Repair) -> None:
+        """Somebody has put something right by himself."""
+        self._told([repair])
+
+    def notice(self, sandbox_id: SandboxID) -> None:
+        """Somebody says that an adopted namespace is gone: look, and mark it as exited."""
+        record = self._state.sandbox(sandbox_id)
+        if record is not None and record.status is SandboxStatus.RUNNING and record.adopted:
+            self._told(self._guarded(f"container {record.name}", self._notice_exit, record))
 
     def _notice_exit(self, record: SandboxRecord) -> list[Repair]:
         try:
@@ -246,6 +260,8 @@ class Reconciler:
             driver = self._registry.driver(network.driver)
             if current.phase is Phase.ACTIVE and isinstance(driver, Repairable):
                 repairs += driver.restore(current.spec(), self._endpoint_states(current))
+            if current.phase is Phase.ACTIVE:
+                repairs += self._names.network(current)
             return repairs
 
     def _endpoint_states(self, network: Network) -> list[EndpointState]:
@@ -302,6 +318,7 @@ class Reconciler:
                 ]
                 with self._provider.open(current) as sandbox:
                     found = sandbox.repair(placed, *self._connections.routes(record.id))
+                    repairs += self._names.sandbox(current, sandbox)
             except SandboxGone:
                 return []  # it went just now: the next round notices
             named = [replace(item, name=f"{item.name} in {record.name}") for item in found]

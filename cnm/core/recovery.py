@@ -111,6 +111,7 @@ class Recovery:
     def _take_over(self, record: ContainerRecord, seen: Seen | None) -> list[Repair]:
         if seen is not None and seen.pid != record.pid:
             self._state.write(put=[replace(record, pid=seen.pid)])
+        self._runs.etc.refresh_resolv_conf(record)
         if seen is not None and self._sandboxes.keep(record.id, seen.pid):
             return [Repair("namespace", record.name, "found again by its process")]
         return []

@@ -12,9 +12,9 @@ from cnm.core import names
 from cnm.core.connect import Connections
 from cnm.core.events import Events
 from cnm.core.locks import Locks
+from cnm.core.naming import Naming
 from cnm.core.state import State
 from cnm.errors import Conflict, InvalidParameter, NotFound, SandboxGone
-from cnm.idmap import IdMap
 from cnm.sandboxapi import SandboxProvider
 from cnm.types import (
     Endpoint,
@@ -38,12 +38,14 @@ class Sandboxes:
         connections: Connections,
         events: Events,
         provider: SandboxProvider,
+        naming: Naming,
     ) -> None:
         self._state = state
         self._locks = locks
         self._connections = connections
         self._events = events
         self._provider = provider
+        self._naming = naming
 
     def find(self, reference: str) -> SandboxRecord:
         """By id, name or unique id prefix. :raises NotFound: :raises InvalidParameter:"""
@@ -172,9 +174,10 @@ class Sandboxes:
             return
         try:
             with self._provider.open(record) as sandbox:
+                self._naming.stop(record.id, sandbox)
                 sandbox.destroy()
-        except SandboxGone:
-            return  # nothing is left that could be given back
+        except SandboxGone:  # nothing is left that could be given back
+            self._naming.stop(record.id, None)
 
     def mark_exited(self, record: SandboxRecord) -> bool:
         """The namespace is gone: its endpoints become wishes, its dynamic addresses are free.
@@ -195,15 +198,13 @@ class Sandboxes:
 
     # namespaces of our own; the caller holds the sandbox's lock
 
-    def bring_up(self, record: SandboxRecord, ids: IdMap | None = None) -> SandboxRecord:
+    def bring_up(self, record: SandboxRecord) -> SandboxRecord:
         """Make the namespace of a container that starts, and join its networks.
-
-        ``ids``: it belongs to a user namespace.
 
         :raises CNMError: nothing is left behind but its wishes.
         """
         with Undo() as undo:
-            identity = self._provider.create(record.key, ids)
+            identity = self._provider.create(record.key)
             undo.push(self._provider.remove, record.key)
             record = replace(record, identity=identity, status=SandboxStatus.RUNNING)
             # running from here on: a sweep that comes by must not take it for a stopped one
@@ -257,11 +258,24 @@ class Sandboxes:
     def park_all(self, record: SandboxRecord) -> None:
         """Mark as exited: its endpoints become wishes. The caller holds the sandbox's lock."""
         teardown = Teardown(f"container {record.name} exited")
+        with teardown.step():
+            self._stop_names(record)
         for endpoint in self._state.endpoints_of_sandbox(record.id):
             with teardown.step():
                 self._park(record, endpoint)
         teardown.finish()
         self._state.write(put=[replace(record, status=SandboxStatus.EXITED)], durable=True)
+
+    def _stop_names(self, record: SandboxRecord) -> None:
+        """No resolver any more: its sockets would keep the namespace alive."""
+        if not record.adopted:
+            self._naming.stop(record.id, None)
+            return
+        try:
+            with self._provider.open(record) as sandbox:
+                self._naming.stop(record.id, sandbox)
+        except SandboxGone:
+            self._naming.stop(record.id, None)
 
     def _park(self, record: SandboxRecord, endpoint: Endpoint) -> None:
         if endpoint.phase is Phase.RESERVED:

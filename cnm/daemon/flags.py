@@ -46,11 +46,17 @@ def daemon_parser() -> argparse.ArgumentParser:
     add("--bridge", metavar="NAME", help="device of the network bridge, default cnm0")
     add("--bip", metavar="CIDR", help="address of the network bridge")
     add("--mtu", type=int, metavar="N", help="of the network bridge")
-    add("--userns-remap", metavar="USER", help="user[:group] or default: containers' users")
     add("--sweep-interval", type=float, metavar="SECONDS", help="default 30")
-    add("--dns", action="append", metavar="IP", help="not supported yet")
+    add("--dns", action="append", metavar="IP", help="whom containers ask; default: the host's")
+    add("--dns-search", action="append", metavar="DOMAIN", help="search domain of containers")
+    add("--dns-opt", dest="dns-opts", action="append", metavar="OPTION", help="of resolv.conf")
+    add(
+        "--dns-host-listen",
+        metavar="IP[:PORT]",
+        help="answer the host there: names of all containers, NAME and NAME.NETWORK",
+    )
     add("--plugin-dir", metavar="DIR", help="not supported yet")
-    add("--metrics-addr", metavar="IP:PORT", help="not supported yet")
+    add("--metrics-addr", metavar="IP:PORT", help="serve Prometheus metrics there")
     return parser
 
 

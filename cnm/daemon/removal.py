@@ -136,6 +136,8 @@ def _remove_from_kernel(parts: Parts, settings: Settings) -> None:
     with teardown.step():
         core.reconciler.sweep()
     with teardown.step():
+        parts.resolver.shutdown()
+    with teardown.step():
         parts.sysctls.restore_unheld()
     teardown.finish()
 
@@ -157,8 +159,9 @@ def _remove_files(settings: Settings) -> None:
         path.unlink(missing_ok=True)
     for path in (*settings.root.glob(f"{DATABASE}*"), settings.root / "lock"):
         path.unlink(missing_ok=True)
-    for path in settings.exec_root.glob("supervisor.*"):
-        path.unlink(missing_ok=True)
+    for resident in ("supervisor", "dns"):
+        for path in settings.exec_root.glob(f"{resident}.*"):
+            path.unlink(missing_ok=True)
     if (settings.root / IMAGES).is_dir():
         remove_tree(settings.root / IMAGES)
     # only if empty: what is mounted below, if anything failed, may be the host's own files

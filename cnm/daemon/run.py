@@ -90,6 +90,7 @@ class Daemon:
             parts.core.reconciler.start()
             parts.core.networks.ensure_predefined()
             parts.sysctls.restore_unheld()
+            parts.resolver.listen_on_host(*(self._settings.dns_host_listen or ("", 0)))
             parts.core.recovery.begin(parts.core.containers.start_again)
             self._serve(parts)
 
@@ -109,7 +110,6 @@ class Daemon:
                 debug=settings.debug,
                 labels=settings.labels,
                 address_pools=[(str(base), size) for base, size in settings.address_pools],
-                remapped=bool(settings.userns_remap),
             )
 
         app = build_app(parts.core, describe, self._stopping)
@@ -117,9 +117,22 @@ class Daemon:
         parts.watch_routes()
         gc.collect()
         gc.freeze()  # what is here now stays: no later collection looks at it again
-        with sockets.listening(self._settings.hosts) as listeners, self._sweeping(parts.core):
+        with (
+            sockets.listening(self._settings.hosts) as listeners,
+            self._metrics(parts.core),
+            self._sweeping(parts.core),
+        ):
             server.serve_on(listeners)
         log.info("cnm daemon stopped; containers, networks and their traffic live on")
+
+    def _metrics(self, core: Core) -> contextlib.AbstractContextManager[None]:
+        address = self._settings.metrics_address
+        if address is None:
+            return contextlib.nullcontext()
+        from cnm.daemon import metrics  # an HTTP server more: 2 MB
+        from cnm.engine.metrics import render
+
+        return metrics.served(address, lambda: render(core))
 
     def _ready(self) -> None:
         hosts = ", ".join(f"unix://{path}" for path in self._settings.hosts)

@@ -14,11 +14,9 @@ from cnm.core.controller import CoreSettings
 from cnm.core.facade import Core
 from cnm.core.registry import Registry
 from cnm.core.runs import Machinery
-from cnm.daemon import subids
+from cnm.dns.handover import Handover
 from cnm.driverapi import DriverContext
-from cnm.errors import InvalidParameter
 from cnm.hostapi import HostRoute, HostSettings
-from cnm.idmap import IdMap
 from cnm.ipam.addrspace import ula_prefix
 from cnm.ipamapi import IpamContext
 from cnm.runtime.container.client import RuntimeClient
@@ -48,6 +46,7 @@ class Parts:
     routes: RouteMonitor
     runtime: RuntimeClient
     images: ImageStore
+    resolver: Handover
     core: Core
 
     def watch_routes(self) -> None:
@@ -63,6 +62,7 @@ class Parts:
     def close(self) -> None:
         """Nothing of the kernel's is removed: containers and traffic live on."""
         self.core.recovery.close()
+        self.resolver.close()
         self.routes.close()
         self.sandboxes.close()
         self.store.close()
@@ -88,6 +88,7 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
     routes = RouteMonitor()
     runtime = RuntimeClient(str(settings.exec_root))
     images = ImageStore(settings.root / IMAGES)
+    resolver = Handover(str(settings.exec_root))
     core = facade.build(
         store=store,
         ledger=store.ledger,
@@ -98,8 +99,9 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         machinery=Machinery(
             runtime, runtime, runtime, runtime, images, remove_tree, _container_settings(settings)
         ),
+        names=resolver,
     )
-    return Parts(store, sysctls, sandboxes, routes, runtime, images, core)
+    return Parts(store, sysctls, sandboxes, routes, runtime, images, resolver, core)
 
 
 def _container_settings(settings: Settings) -> ContainerSettings:
@@ -107,16 +109,10 @@ def _container_settings(settings: Settings) -> ContainerSettings:
         settings.root,
         settings.exec_root / NAMESPACES,
         hidden_paths=(str(settings.root), str(settings.exec_root)),
-        ids=_ids(settings),
-        remapped=bool(settings.userns_remap),
+        dns=settings.dns,
+        dns_search=settings.dns_search,
+        dns_options=settings.dns_options,
     )
-
-
-def _ids(settings: Settings) -> IdMap:
-    try:
-        return subids.resolve(settings.userns_remap)
-    except InvalidParameter as error:
-        raise InvalidParameter(f"userns-remap: {error}") from error
 
 
 def _core_settings(settings: Settings, mtu: int) -> CoreSettings:

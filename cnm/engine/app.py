@@ -17,6 +17,7 @@ from cnm.engine import (
     exec,
     images,
     life,
+    names,
     networks,
     ours,
     streams,
@@ -59,6 +60,7 @@ def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.
     app.include_router(images.routes(core))
     app.include_router(events.routes(core, stopping))
     app.include_router(ours.routes(core))
+    app.include_router(names.routes(core, stopping))
     app.include_router(docs.routes(app))
     app.include_router(system.absent())
     return app

@@ -19,7 +19,6 @@ from cnm.containerapi import (
     HostEntry,
     LogLimits,
     NameService,
-    UsernsMode,
 )
 from cnm.core import restart
 from cnm.engine import mounts
@@ -62,7 +61,6 @@ def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefin
         binds=mounted.binds,
         tmpfs=mounted.tmpfs,
         security=_security(host),
-        userns=_userns(host.userns_mode),
         limits=_limits(host),
         resource_limits=tuple(ResourceLimit(i.name, i.soft, i.hard) for i in host.ulimits),
         sysctls=host.sysctls,
@@ -181,8 +179,8 @@ def _endpoints(
 def _names(host: HostConfigBody) -> NameService:
     return NameService(
         tuple(_address(text, "DNS server") for text in host.dns),
-        tuple(host.dns_search),
-        tuple(host.dns_options),
+        tuple(_word(text, "DNS search domain") for text in host.dns_search),
+        tuple(_word(text, "DNS option") for text in host.dns_options),
         tuple(_host_entry(text) for text in host.extra_hosts),
         tuple(_link(text) for text in host.links),
     )
@@ -193,6 +191,13 @@ def _address(text: str, what: str) -> IPAddress:
         return ipaddress.ip_address(text.strip("[]"))
     except ValueError:
         raise InvalidParameter(f"invalid {what} address: {text}") from None
+
+
+def _word(text: str, what: str) -> str:
+    """A word of a resolv.conf: another line in it would be another setting."""
+    if not text or any(c.isspace() or not c.isprintable() for c in text):
+        raise InvalidParameter(f"invalid {what}: {ascii(text)}")
+    return text
 
 
 def _host_entry(text: str) -> HostEntry:
@@ -249,14 +254,6 @@ def _security(host: HostConfigBody) -> Security:
         no_new_privileges,
         "unconfined" if host.privileged else seccomp,
     )
-
-
-def _userns(text: str) -> UsernsMode:
-    """Docker's ``host``; ``private`` is ours, for a daemon that does not remap by itself."""
-    try:
-        return UsernsMode(text)
-    except ValueError:
-        raise InvalidParameter(f"invalid USER mode: {text}: use host or private") from None
 
 
 def _limits(host: HostConfigBody) -> Limits:

@@ -100,24 +100,22 @@ class LogShape:
         return frame(_NUMBERS[entry.stream], data) if self.framed else data
 
 
-class LogAnswer(Response):
-    """Sends a log as ``entries`` yields it, in a thread of its own.
+class PiecesAnswer(Response):
+    """Sends pieces as ``produce`` yields them, in a thread of its own.
 
-    ``entries`` is given what it shall ask now and then whether to end. The thread waits for
+    ``produce`` is given what it shall ask now and then whether to end. The thread waits for
     the client, so that a slow one costs no memory.
     """
 
     def __init__(
         self,
-        entries: Callable[[Callable[[], bool]], Iterator[LogEntry]],
-        shape: LogShape,
+        produce: Callable[[Callable[[], bool]], Iterator[bytes]],
         media_type: str,
         stopping: threading.Event,
     ) -> None:
         super().__init__(media_type=media_type)
         del self.headers["content-length"]
-        self._entries = entries
-        self._shape = shape
+        self._produce = produce
         self._stopping = stopping
         self._gone = threading.Event()
 
@@ -156,8 +154,8 @@ class LogAnswer(Response):
             return self._over()
 
         try:
-            for entry in self._entries(asked_to_end):
-                buffer += self._shape.piece(entry)
+            for piece in self._produce(asked_to_end):
+                buffer += piece
                 if len(buffer) >= _PIECE:
                     flush()
                 if self._over():
@@ -168,6 +166,22 @@ class LogAnswer(Response):
         finally:
             with contextlib.suppress(RuntimeError):  # the loop has ended before us
                 asyncio.run_coroutine_threadsafe(pieces.put(None), loop)
+
+
+class LogAnswer(PiecesAnswer):
+    """Sends a container's log as ``entries`` yields it."""
+
+    def __init__(
+        self,
+        entries: Callable[[Callable[[], bool]], Iterator[LogEntry]],
+        shape: LogShape,
+        media_type: str,
+        stopping: threading.Event,
+    ) -> None:
+        def produce(over: Callable[[], bool]) -> Iterator[bytes]:
+            return map(shape.piece, entries(over))
+
+        super().__init__(produce, media_type, stopping)
 
 
 class BodySource:

@@ -15,7 +15,6 @@ from cnm.runtime.container.cgroup import ControlGroups
 from cnm.runtime.container.logfile import LogFile
 from cnm.runtime.container.plan import ContainerPlan, ExecPlan, Saved
 from cnm.runtime.container.process import Ended, Failure, Listener, Process
-from cnm.runtime.container.standard import Pipes
 from cnm.runtime.container.state import Places, boot_id, start_time
 from cnm.runtime.container.streams import Streams
 from cnm.runtime.kernel import packets
@@ -117,7 +116,7 @@ class Container:
         return self.saved.state is ContainerState.RUNNING
 
     @property
-    def pipes(self) -> Pipes:
+    def pipes(self) -> launch.Pipes:
         return self._around.places.pipes(self.id, self.plan.spec.process)
 
     def status(self) -> ContainerStatus:
@@ -355,7 +354,8 @@ class Exec:
         self.streams.begin(None, self._pipes)
         child = launch.execution(
             self.plan,
-            held,
+            held.hostname,
+            held.oom_score_adj,
             container.process.pidfd,
             self._pipes,
             self._around.groups,

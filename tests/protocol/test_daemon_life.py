@@ -160,7 +160,7 @@ def test_no_root_user() -> None:
     [
         ('{"foo": 1}', "the following directives don't match any configuration option: foo"),
         ('{"exec-root": "/x"}', "exec-root: (from flag: {run}, from file: /x)"),
-        ('{"metrics-addr": "x"}', "metrics-addr: not supported yet"),
+        ('{"metrics-addr": "x"}', 'metrics-addr: "x": must be IP:PORT'),
     ],
 )
 def test_a_bad_configuration(daemon: Make, document: str, end: str) -> None:

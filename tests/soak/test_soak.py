@@ -58,6 +58,7 @@ def soak(daemon: Cnmd, warm_up: int, cycles: int, least_s: float) -> None:
         cycles_of_all(daemon, number)
     wait_for_silence(daemon)
     objects, memory = kernel_objects(daemon), memory_kb(daemon.pid)
+    resolver = memory_kb(daemon.resolver_pid)
     started, number = time.monotonic(), 0
     while number < cycles or time.monotonic() - started < least_s:
         cycles_of_all(daemon, number)
@@ -70,6 +71,7 @@ def soak(daemon: Cnmd, warm_up: int, cycles: int, least_s: float) -> None:
     for kind, after_all in kernel_objects(daemon).items():
         assert (kind, after_all) == (kind, objects[kind])
     assert more <= MORE_MEMORY_KB
+    assert memory_kb(daemon.resolver_pid) - resolver <= MORE_MEMORY_KB
     assert daemon.sweep() == []
 
 
@@ -89,12 +91,19 @@ def cycles_of_all(daemon: Cnmd, number: int) -> None:
 
 def wait_for_silence(daemon: Cnmd) -> None:
     """Until the last new address was announced: that goes on for some seconds, in sockets of
-    the containers' namespaces.
+    the containers' namespaces; and until the kernel has told that empty bridges are down.
     """
     end = time.monotonic() + ANNOUNCED_S
     while any(packet_sockets(namespace) for namespace in daemon.containers.values()):
         assert time.monotonic() < end, "addresses are still being announced"
         time.sleep(0.1)
+    while not all("linkdown" in line for line in routes(daemon)):
+        assert time.monotonic() < end, f"a bridge without ports is up: {routes(daemon)}"
+        time.sleep(0.1)
+
+
+def routes(daemon: Cnmd) -> list[str]:
+    return run("ip", "-n", daemon.netns, "route").stdout.splitlines()
 
 
 def packet_sockets(namespace: str) -> list[str]:
@@ -108,6 +117,7 @@ def kernel_objects(daemon: Cnmd) -> dict[str, Any]:
     host = ("ip", "-n", daemon.netns)
     return {
         "file descriptors": descriptors(proc),
+        "resolver's descriptors": descriptors(Path(f"/proc/{daemon.resolver_pid}")),
         "threads": len(list((proc / "task").iterdir())),
         "links": [link["ifname"] for link in json.loads(run(*host, "-j", "link").stdout)],
         "addresses": run(*host, "-o", "address").stdout,

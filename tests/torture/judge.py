@@ -1,4 +1,4 @@
-"""Is the kernel what the store says? Judged with ``ip``, ``nft`` and SQLite, not with our code.
+"""Is the kernel what the store says? Judged by ``ip``, ``nft``, ``dig`` and SQLite, not by us.
 
 The expectation is built from the documents that the API shows (the store's view), the
 facts from the machine's own tools and the database file's leases.
@@ -15,6 +15,7 @@ from typing import Any
 
 from livedaemon import run
 from peers.cnmd import Cnmd
+from torture import names
 
 Facts = dict[str, Any]
 
@@ -30,6 +31,7 @@ def differences(daemon: Cnmd) -> list[str]:
     lines = list(_compare("host", told, found))
     for name, namespace in daemon.containers.items():
         lines += _compare(name, expected_container(networks, name), actual_container(namespace))
+        lines += names.differences(networks, name, namespace)
     return lines
 
 
@@ -100,7 +102,6 @@ def expected_container(networks: list[Facts], name: str) -> Facts:
             for _, row in own
         ),
         "default route": any(not network["Internal"] for network, _ in own),
-        "rules": "",
     }
 
 
@@ -112,7 +113,6 @@ def actual_container(namespace: str) -> Facts:
             [link["address"], *sorted(_global(link))] for link in links if link["ifname"] != "lo"
         ),
         "default route": bool(default),
-        "rules": run("ip", "netns", "exec", namespace, "nft", "list", "ruleset").stdout,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,6 @@ def test_everything_at_once(load: Loader) -> None:
             "labels": ["a=b"],
             "sweep-interval": 5,
             "live-restore": True,
-            "userns-remap": "nobody:mail",
             "default-network-opts": {"bridge": {labels.MTU: "1300"}},
         }
     )
@@ -86,8 +85,35 @@ def test_everything_at_once(load: Loader) -> None:
         labels.BRIDGE_HOST_BINDING_IPV4: "127.0.0.1",
     }
     assert settings.network_options == {"bridge": {labels.MTU: "1300"}}
-    assert settings.userns_remap == "nobody:mail"
     assert (settings.mtu, settings.sweep_interval_s, settings.ip_forward) == (1400, 5, False)
+
+
+def test_names_and_where_to_listen(load: Loader) -> None:
+    settings = load(
+        {
+            "dns": ["10.0.0.53", "fd00::53"],
+            "dns-search": ["corp.example"],
+            "dns-opts": ["timeout:1"],
+            "metrics-addr": "[::1]:9323",
+        }
+    )
+    assert settings.dns == (IPv4Address("10.0.0.53"), IPv6Address("fd00::53"))
+    assert (settings.dns_search, settings.dns_options) == (("corp.example",), ("timeout:1",))
+    assert settings.metrics_address == ("::1", 9323)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 53)),
+        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+        ("::1", ("::1", 53)),
+        ("[::1]", ("::1", 53)),
+        ("[::1]:5353", ("::1", 5353)),
+    ],
+)
+def test_where_the_host_asks(load: Loader, text: str, expected: tuple[str, int]) -> None:
+    assert load({"dns-host-listen": text}).dns_host_listen == expected
 
 
 def test_debug_is_a_log_level(load: Loader) -> None:
@@ -111,7 +137,12 @@ def test_flags_and_file_are_joined(load: Loader) -> None:
             {"log-level": "loud"},
             "log-level: \"loud\": should be 'debug', 'info', 'warn', 'error' or 'fatal'",
         ),
-        ({"dns": ["1.1.1.1"]}, "dns: not supported yet"),
+        ({"plugin-dir": "/x"}, "plugin-dir: not supported yet"),
+        ({"dns": ["here"]}, 'dns.0: "here": must be an IP address'),
+        ({"dns-search": ["a b"]}, 'dns-search.0: "a b": must be one word'),
+        ({"metrics-addr": "x"}, 'metrics-addr: "x": must be IP:PORT'),
+        ({"metrics-addr": "127.0.0.1"}, 'metrics-addr: "127.0.0.1": must be IP:PORT'),
+        ({"dns-host-listen": "x"}, 'dns-host-listen: "x": must be IP[:PORT]'),
         ({"mtu": "big"}, 'mtu: "big": should be a valid integer'),
         ({"mtu": 5}, "mtu: must be 0 or from 68 to 65535"),
         ({"mtu": 70000}, "mtu: 70000: should be less than or equal to 65535"),

@@ -10,9 +10,10 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from fakenames import FakeNames
 from fakeruntime import FakeImages, FakeRuntime, machinery
 
 from cnm.core.controller import CoreSettings
@@ -21,7 +22,6 @@ from cnm.core.registry import Registry
 from cnm.driverapi import Capability
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
 from cnm.hostapi import HostRoute
-from cnm.idmap import IdMap
 from cnm.imageapi import ImageConfig
 from cnm.ipam.allocator import Allocator
 from cnm.ipam.null import NullIpam
@@ -41,6 +41,8 @@ from cnm.types import (
     SandboxKey,
     SandboxRecord,
 )
+
+T = TypeVar("T")
 
 
 class Fault:
@@ -71,7 +73,6 @@ class FakeKernel:
         default_factory=dict
     )
     namespaces: dict[str, int] = field(default_factory=dict)  # path -> cookie
-    owners: dict[str, IdMap | None] = field(default_factory=dict)  # path -> its user namespace's
     foreign: dict[str, set[str]] = field(default_factory=dict)  # namespace -> names of links
     cookies: int = 1000
     boot: str = "boot-1"
@@ -179,6 +180,9 @@ class FakeSandbox:
         self.kernel = kernel
         self.key = record.key
 
+    def run(self, fn: Callable[[], T]) -> T:
+        return fn()
+
     def interface_names(self) -> Collection[str]:
         placed = {name for key, name in self.kernel.links.values() if key == self.key}
         return placed | self.kernel.foreign.get(self.key, set())
@@ -238,11 +242,10 @@ class FakeProvider:
     def host_identity(self) -> str:
         return self.kernel.boot
 
-    def create(self, key: SandboxKey, ids: IdMap | None = None) -> NamespaceIdentity:
+    def create(self, key: SandboxKey) -> NamespaceIdentity:
         self.kernel.fault.step("create namespace")
         self.kernel.cookies += 1
         self.kernel.namespaces[key] = self.kernel.cookies
-        self.kernel.owners[key] = ids
         return NamespaceIdentity(self.kernel.cookies)
 
     def keep(self, record: SandboxRecord, pid: int) -> bool:
@@ -283,9 +286,9 @@ class World:
         self.folder = folder
         self.kernel = FakeKernel()
         self.settings = CoreSettings()
-        self.remapped = False  # userns-remap is set
         self._store: SqliteStore | None = None
         self.runtime = FakeRuntime(self.kernel.fault.step)
+        self.names = FakeNames(self.kernel.fault.step)
         self.images = FakeImages({"busybox": ImageConfig(cmd=("sh",), env=("PATH=/bin",))})
         self.core = self.start()
 
@@ -306,7 +309,8 @@ class World:
             sandboxes=FakeProvider(self.kernel),
             host_routes=FakeRoutes(self.kernel),
             settings=self.settings,
-            machinery=machinery(self.folder, self.runtime, self.images, remapped=self.remapped),
+            machinery=machinery(self.folder, self.runtime, self.images),
+            names=self.names,
         )
         return self.core
 

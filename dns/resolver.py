@@ -138,7 +138,7 @@ class Resolver:
             records = owner.aaaa
         elif kind == _PTR:
             records = owner.ptr
-        elif kind[0] == 0 and kind[1] < _META and kind[2:] == _IN:
+        elif kind[2:] == _IN and kind[0] == 0 and kind[1] < _META:  # first, whether it is whole
             records = None
         else:
             return self._strictly(body, tcp)

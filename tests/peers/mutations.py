@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 # What tends to be on an edge: lengths of labels, pointers, signs, counts.
+_LONGEST = 5000  # a burst of them must fit a socket
 _EDGES = (0, 1, 2, 11, 12, 41, 63, 64, 65, 127, 128, 191, 192, 193, 254, 255)
 
 
@@ -32,7 +33,7 @@ class Mutations:
         data = bytearray(self._random.choice(self._messages))
         for _ in range(self._random.randrange(1, 5)):
             self._random.choice(self._ways)(data)
-        return bytes(data[:60000])
+        return bytes(data[:_LONGEST])
 
     def chance(self, one_in: int) -> bool:
         return self._random.randrange(one_in) == 0

@@ -14,6 +14,7 @@ import pytest
 from dnslib import EDNS0, QTYPE, DNSRecord, EDNSOption
 from hypothesis import given
 from hypothesis import strategies as st
+from peers.mutations import Mutations
 from unit.dns.questions import ID, answers, opt, query
 from unit.dns.test_names import endpoint
 
@@ -278,6 +279,37 @@ def test_a_zero_byte_in_a_label_fools_nobody() -> None:
     for name in (b"\x05web\0\0\0", b"\x03web\x05\0\1\0\1\0\0", b"\x04web\0" + tail + b"\0"):
         found = asked.resolver.answer(head + name + tail)
         assert not isinstance(found, bytes) or found[1] & 15 == message.FORMERR
+
+
+def test_a_known_name_that_is_cut_behind_it() -> None:
+    """A batch of queries was lost with it."""
+    asked = Asked(View((front,)))
+    question = query("web")
+    asked(question)
+    for size in range(12, len(question)):
+        reply = asked.once(question[:size])
+        assert isinstance(reply, bytes)
+        assert DNSRecord.parse(reply).header.rcode == message.FORMERR
+
+
+def test_any_mutation_is_answered_dropped_or_for_others() -> None:
+    """And never changes what a proper question is answered."""
+    real = [
+        query(name, kind) for name in ("web", "web.front", "far.example") for kind in ("A", "MX")
+    ]
+    real += [query("db", "AAAA", edns=edns) for edns in (opt(), opt(4096, do=True))]
+    real += [query("db", edns=EDNS0(opts=[EDNSOption(10, b"12345678")], udp_len=1232))]
+    mutations = Mutations(20240229, real)
+    asked = Asked(View((front, back)))
+    for number in range(20_000):
+        wrong = mutations.next()
+        reply = asked.once(wrong, tcp=bool(number % 2))
+        if isinstance(reply, bytes):
+            assert reply[:2] == wrong[:2]
+            assert reply[2] & 0x80
+            assert len(reply) <= 512 or wrong[10:12] != bytes(2)
+        if number % 1000 == 0:
+            assert answers(asked(query("web"))) == ["10.0.0.2"]
 
 
 crowd = [endpoint(n, f"c{n} all few{n % 8}", f"10.2.{n >> 8}.{n & 255}") for n in range(300)]

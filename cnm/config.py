@@ -68,6 +68,7 @@ class Settings:
     bridge_options: Mapping[str, str] = field(default_factory=dict)
     network_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     ip_forward: bool = True
+    userns_remap: str = ""
     dns: tuple[IPAddress, ...] = ()  # whom containers ask for names; (): the host's
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
@@ -245,6 +246,7 @@ class _Keys(BaseModel):
     metrics_addr: Annotated[Any, BeforeValidator(_endpoint)] = None
     default_network_opts: dict[str, dict[str, str]] = {}
     live_restore: bool = True  # containers live on in any case
+    userns_remap: str = ""
     firewall_backend: Annotated[str, AfterValidator(_firewall)] = ""
 
 
@@ -345,6 +347,7 @@ def _settings(path: Path, keys: _Keys) -> Settings:
         bridge_options=_bridge_options(keys),
         network_options=keys.default_network_opts,
         ip_forward=keys.ip_forward,
+        userns_remap=keys.userns_remap,
         dns=tuple(keys.dns),
         dns_search=tuple(keys.dns_search),
         dns_options=tuple(keys.dns_opts),

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from cnm.idmap import IdMap
 from cnm.imageapi import ImageID
 from cnm.runtimeapi import Bind, Limits, ResourceLimit, Security, Tmpfs
 from cnm.types import EndpointRequest, IPAddress, Phase, SandboxID
@@ -35,6 +36,14 @@ class ContainerStatus(enum.StrEnum):
     RESTARTING = "restarting"
     REMOVING = "removing"
     EXITED = "exited"
+
+
+class UsernsMode(enum.StrEnum):
+    """Whose users a container has. ``default``: what the daemon's settings say."""
+
+    DEFAULT = ""
+    HOST = "host"
+    PRIVATE = "private"
 
 
 class RestartMode(enum.StrEnum):
@@ -118,6 +127,7 @@ class ContainerDefinition:
     binds: tuple[Bind, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     security: Security = Security()
+    userns: UsernsMode = UsernsMode.DEFAULT
     limits: Limits = Limits()
     resource_limits: tuple[ResourceLimit, ...] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
@@ -158,6 +168,14 @@ class ContainerRecord:
     finished_ns: int = 0
     restart_count: int = 0
     stopped_by_user: bool = False
+    ids: IdMap | None = None  # the last run's, where it had a user namespace
+    left_none: bool = False  # made on the network none, and disconnected from it since
+
+    @property
+    def predefined(self) -> str | None:
+        """The network without endpoints that it is on: ``host``, ``none``, or neither."""
+        mode = self.definition.network_mode
+        return mode if mode == HOST_MODE or (mode == NO_NETWORK and not self.left_none) else None
 
     @property
     def own_stack(self) -> bool:
@@ -183,12 +201,15 @@ class ContainerRecord:
 class ContainerSettings:
     """Where containers have their files, and the daemon's defaults for them.
 
-    ``hidden_paths``: what a container on the image ``host`` must not see.
+    ``hidden_paths``: what a container on the image ``host`` must not see. ``ids``: of containers in
+    user namespaces; ``remapped``: all are in one that do not say otherwise.
     """
 
     root: Path
     namespaces: Path
     hidden_paths: tuple[str, ...] = ()
+    ids: IdMap | None = None
+    remapped: bool = False
     dns: tuple[IPAddress, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()

@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NewType, Protocol
 
+from cnm.idmap import IdMap
+
 ProcessID = NewType("ProcessID", str)  # 64 hex digits: of a container or of an exec
 
 UNKNOWN_EXIT_CODE = 137  # the supervisor died and the kernel could not tell the exit code
@@ -62,7 +64,8 @@ class Bind:
     """A file or directory of the host, shown in the container.
 
     A missing source is made as a directory where ``make_source`` says so (Docker's ``-v``).
-    ``recursive``: with what is mounted in it.
+    ``recursive``: with what is mounted in it. ``mapped``: in a user namespace its files belong to
+    whom they belong to outside; otherwise to nobody, as with Docker.
     """
 
     source: str
@@ -71,6 +74,7 @@ class Bind:
     make_source: bool = False
     propagation: Propagation = Propagation.PRIVATE
     recursive: bool = True
+    mapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ class ContainerSpec:
 
     ``network_namespace`` is a path; empty means the daemon's own. ``own_network`` says
     that the namespace is this container's, so that sysctls of the network are its to set.
+    ``ids``: it runs in the user namespace that the network namespace belongs to, which has these.
     ``hidden_paths`` are covered with an empty directory or file if they exist in the root
     (the daemon's own directories, for ``lower=("/",)``).
     """
@@ -167,6 +172,7 @@ class ContainerSpec:
     domainname: str = ""
     network_namespace: str = ""
     own_network: bool = True
+    ids: IdMap | None = None
     binds: tuple[Bind, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     hidden_paths: tuple[str, ...] = ()

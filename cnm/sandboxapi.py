@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+from cnm.idmap import IdMap
 from cnm.types import (
     EndpointInterface,
     IPAddress,
@@ -109,10 +110,11 @@ class SandboxProvider(Protocol):
     def open(self, record: SandboxRecord) -> Sandbox:
         """:raises SandboxGone: the namespace is gone, or another one is at its path."""
 
-    def create(self, key: SandboxKey) -> NamespaceIdentity:
+    def create(self, key: SandboxKey, ids: IdMap | None = None) -> NamespaceIdentity:
         """Make a namespace at ``key``: loopback up, sysctls as Docker sets them.
 
-        What is left there of a former one goes. :raises KernelError: nothing is left behind.
+        With ``ids`` it belongs to a new user namespace, whose root may then rule it. What is left
+        there of a former one goes. :raises KernelError: nothing is left behind.
         """
 
     def keep(self, record: SandboxRecord, pid: int) -> bool:

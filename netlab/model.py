@@ -381,11 +381,11 @@ class Lab:
         return next(named, None) or next(at_end, None)
 
     def links_of(self, node: str) -> Iterator[tuple[Link, End]]:
-        """The links of a node, each with its end there, in the order of the file."""
-        for link in self.links:
-            for end in link.ends:
-                if end.node == node:
-                    yield link, end
+        """The links of a node, each with its end there: those that it declares, then others'."""
+        for place in (0, 1):
+            for link in self.links:
+                if link.ends[place].node == node:
+                    yield link, link.ends[place]
 
     def addresses(self, host: str) -> tuple[IPInterface, ...]:
         """All addresses that the file gives a host, those of its first link first."""

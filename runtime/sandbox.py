@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
+from cnm.idmap import IdMap
 from cnm.runtime.kernel import pin, sysctl
 from cnm.runtime.kernel.announce import Announcer, packet_socket
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink, Route
@@ -96,9 +97,9 @@ class NamespaceSandboxes:
 
     # namespaces of our own
 
-    def create(self, key: SandboxKey) -> NamespaceIdentity:
+    def create(self, key: SandboxKey, ids: IdMap | None = None) -> NamespaceIdentity:
         """A new namespace, pinned at ``key``. :raises KernelError: nothing is left behind."""
-        return pin.create(key, _prepare_own)
+        return pin.create(key, _prepare_own, ids)
 
     def keep(self, record: SandboxRecord, pid: int) -> bool:
         """Pin a namespace again, by a process that lives in it; False: it is there.

@@ -25,6 +25,7 @@ dnsperf dnsperf
 musl-gcc musl-tools
 dockerd docker.io
 containerd containerd
+etcd etcd-server
 iperf3 iperf3
 /usr/lib/podman/netavark netavark
 /usr/lib/podman/aardvark-dns aardvark-dns
@@ -60,8 +61,8 @@ install_packages() {
   command -v apt-get >/dev/null ||
     die "these packages are missing and there is no apt-get: $*"
   say "installing: $*"
-  # docker.io is here as a peer to be measured against; its service must not start on this
-  # machine, neither now (policy-rc.d, which deb-systemd-invoke asks too) nor at the next boot.
+  # docker.io is here as a peer to be measured against, etcd for labs; their services must not start
+  # on this machine, neither now (policy-rc.d, which deb-systemd-invoke asks too) nor at boot.
   if [ ! -e "$guard" ]; then
     trap '"${as_root[@]}" rm -f '"$guard" EXIT
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$guard" >/dev/null
@@ -70,11 +71,9 @@ install_packages() {
   "${as_root[@]}" apt-get -q -o DPkg::Lock::Timeout=120 update
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@"
-  case " $* " in *" docker.io "*)
-    if [ -d /run/systemd/system ]; then
-      "${as_root[@]}" systemctl disable --quiet docker.service docker.socket
-    fi ;;
-  esac
+  [ -d /run/systemd/system ] || return 0
+  case " $* " in *" docker.io "*) "${as_root[@]}" systemctl disable --quiet docker.service docker.socket ;; esac
+  case " $* " in *" etcd-server "*) "${as_root[@]}" systemctl disable --quiet etcd.service ;; esac
 }
 
 # An environment copied or moved along with its clone still names the old place in its scripts.

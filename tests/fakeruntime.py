@@ -16,6 +16,7 @@ from pathlib import Path
 from cnm.containerapi import ContainerSettings
 from cnm.core.runs import Machinery
 from cnm.errors import Conflict, NotFound, StartFailed
+from cnm.idmap import IdMap, IdRange
 from cnm.imageapi import (
     ByteSource,
     ImageConfig,
@@ -37,6 +38,8 @@ from cnm.runtimeapi import (
     RuntimeEvent,
     WaitCondition,
 )
+
+IDS = IdMap((IdRange(0, 700_000, 65_536),), (IdRange(0, 800_000, 65_536),))
 
 
 @dataclass
@@ -204,9 +207,15 @@ class FakeImages:
         return ImageRemoval((name,), (image_id,))
 
 
-def machinery(folder: Path, runtime: FakeRuntime, images: FakeImages) -> Machinery:
+def machinery(
+    folder: Path, runtime: FakeRuntime, images: FakeImages, *, remapped: bool = False
+) -> Machinery:
     """These two as the core wants them, with files in ``folder``."""
     settings = ContainerSettings(
-        folder / "root", folder / "netns", hidden_paths=(str(folder / "root"),)
+        folder / "root",
+        folder / "netns",
+        hidden_paths=(str(folder / "root"),),
+        ids=IDS,
+        remapped=remapped,
     )
     return Machinery(runtime, runtime, runtime, runtime, images, shutil.rmtree, settings)

@@ -29,7 +29,6 @@ _UNUSED_HOST: Document = {
     "Cgroup": "",
     "PidMode": "",
     "UTSMode": "",
-    "UsernsMode": "",
     "Isolation": "",
     "CpuShares": 0,
     "CgroupParent": "",
@@ -137,6 +136,7 @@ def _host_config(call: Call, binds: list[str], bindings: publish.Bindings) -> Do
         "Privileged": call.switch("privileged"),
         "PublishAllPorts": call.switch("publish-all"),
         "ReadonlyRootfs": call.switch("read-only"),
+        "UsernsMode": _userns(call.string("userns")),
     }
     security = [_security(value) for value in call.strings("security-opt")]
     body["SecurityOpt"] = security or None
@@ -163,6 +163,12 @@ def _resources(call: Call) -> Document:
         "PidsLimit": call.integer("pids-limit"),
         "Ulimits": [limits[name] for name in sorted(limits)],
     }
+
+
+def _userns(text: str) -> str:
+    if text not in ("", "host", "private"):
+        raise CommandError("--userns: invalid USER mode")
+    return text
 
 
 def _restart_policy(call: Call) -> Document:

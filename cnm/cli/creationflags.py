@@ -121,6 +121,7 @@ _LIMITS = (
     Flag("security-opt", "list", "Security option"),
     Flag("sysctl", "map", "Kernel setting of its namespaces", check=_sysctl_problem),
     Flag("ulimit", "ulimit", "Limit of each process, NAME=SOFT[:HARD]", check=limit_problem),
+    Flag("userns", "string", "User namespace: private, or the host's (host)"),
 )
 _LIFE = (
     Flag("attach", "list", "Attach to stdin, stdout or stderr", short="a", check=_stream_problem),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from cnm import labels
-from cnm.containerapi import NO_NETWORK
+from cnm.containerapi import NO_NETWORK, ContainerRecord
 from cnm.core import gateway
 from cnm.core.addressing import Addressing
 from cnm.core.events import Events
@@ -138,9 +138,7 @@ class Connections:
                 "cannot connect container to host network - container must be created in host "
                 "network mode"
             )
-        container = self._state.container(record.id)
-        private = container is not None and container.definition.network_mode == NO_NETWORK
-        if private or not attachable:
+        if _is_on_none(self._state.container(record.id)) or not attachable:
             raise InvalidParameter(
                 "container cannot be connected to multiple networks with one of the networks in "
                 "private (none) mode"
@@ -311,7 +309,10 @@ class Connections:
         :raises TeardownError: with all that failed; the sweep tries the rest again.
         """
         network = self._state.find_network(network_reference)
-        self._state.find_any(container_reference)
+        container = self._state.find_any(container_reference)
+        if _is_on_none(container) and network.name == NO_NETWORK:
+            self._leave_none(network, container)
+            return
         if not self._registry.driver(network.driver).capability.attachable:
             raise InvalidParameter(
                 f"cannot disconnect container from {network.name} network - container was created "
@@ -326,6 +327,13 @@ class Connections:
         self._tell("disconnect", network, record)
         for changed in self._watchers:
             changed(record.id, network, None)
+
+    def _leave_none(self, network: Network, container: ContainerRecord | SandboxRecord) -> None:
+        """As Docker: from here on it can be connected to others."""
+        record = self._state.find_sandbox(container.id)
+        self._tell("disconnect", network, record)
+        for changed in self._watchers:
+            changed(container.id, network, None)
 
     def detach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
         """Undo a connect. The caller holds the sandbox's and the network's lock.
@@ -439,6 +447,10 @@ class Connections:
             network.id,
             {"container": record.id, "name": network.name, "type": network.driver},
         )
+
+
+def _is_on_none(container: ContainerRecord | SandboxRecord | None) -> bool:
+    return isinstance(container, ContainerRecord) and container.predefined == NO_NETWORK
 
 
 def _is_static(request: EndpointRequest) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from cnm.containerapi import HOST_MODE, NO_NETWORK, ContainerRecord, ContainerStatus
+from cnm.containerapi import ContainerRecord, ContainerStatus
 from cnm.core.containerfiles import HOSTNAME, HOSTS, RESOLV_CONF, ContainerFiles
 from cnm.core.etc import Etc
 from cnm.core.execs import ExecProcesses
@@ -125,9 +125,8 @@ class ContainerDocuments:
         }
 
     def _networks(self, record: ContainerRecord) -> Document:
-        mode = record.definition.network_mode
-        if mode in (HOST_MODE, NO_NETWORK):
-            return self._inspector.detached(mode)
+        if record.predefined is not None:
+            return self._inspector.predefined(record)
         return self._inspector.networks(record.id, self._etc.hostname(record))
 
     def _listed_ports(self, record: ContainerRecord) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ class ContainerFiles:
     def binds(self, container_id: SandboxID) -> list[Bind]:
         """The files of /etc, where the container sees them."""
         return [
-            Bind(str(self.path(container_id, name)), f"/etc/{name}")
+            Bind(str(self.path(container_id, name)), f"/etc/{name}", mapped=True)
             for name in (RESOLV_CONF, HOSTNAME, HOSTS)
         ]
 

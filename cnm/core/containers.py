@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from cnm.containerapi import (
+    NO_NETWORK,
     STOP_TIMEOUT_S,
     ContainerDefinition,
     ContainerRecord,
@@ -359,6 +360,9 @@ class Containers:
             if record is None or record.phase is not Phase.ACTIVE:
                 return
             wishes = dict(record.definition.endpoints)
+            if network.name == record.predefined == NO_NETWORK:
+                record = replace(record, left_none=True)
+                self._state.write(put=[record], durable=True)
             if request is None:
                 wishes.pop(network.name, None)
             else:

@@ -6,9 +6,11 @@ The edge takes away what a client's API version does not know.
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from cnm.containerapi import ContainerRecord, ContainerStatus
 from cnm.core.addressing import Addressing
 from cnm.core.naming import dns_names, is_named
 from cnm.core.state import State
@@ -75,7 +77,7 @@ class Inspector:
         }
 
     def _containers(self, network: Network) -> Document:
-        found: Document = {}
+        found = self._on_predefined(network)
         for endpoint in self._state.endpoints_of_network(network.id):
             sandbox = self._state.sandbox(endpoint.sandbox_id)
             if endpoint.phase is not Phase.ACTIVE or sandbox is None:
@@ -88,6 +90,22 @@ class Inspector:
                 "IPv6Address": str(endpoint.interface.address_ipv6 or ""),
             }
         return found
+
+    def _on_predefined(self, network: Network) -> Document:
+        """Those that run on ``host`` or ``none``, which have no endpoints of theirs."""
+        return {
+            record.id: {
+                "Name": record.name,
+                "EndpointID": _shown_endpoint(network, record),
+                "MacAddress": "",
+                "IPv4Address": "",
+                "IPv6Address": "",
+            }
+            for record in self._state.containers()
+            if network.predefined
+            and record.predefined == network.name
+            and record.status is ContainerStatus.RUNNING
+        }
 
     # containers
 
@@ -199,13 +217,16 @@ class Inspector:
                 found[network.name] = self._endpoint(network, endpoint, names)
         return found
 
-    def detached(self, name: str) -> Document:
-        """What a container in host or none mode shows: the network, and nothing on it."""
-        network = self._state.network_named(name)
+    def predefined(self, record: ContainerRecord) -> Document:
+        """What a container in host or none mode shows: the network, and no address on it."""
+        network = self._state.network_named(record.predefined or "")
         if network is None:
             return {}
-        nothing = Endpoint(EndpointID(""), network.id, SandboxID(""), Phase.RESERVED, 0)
-        return {name: self._endpoint(network, nothing, ())}
+        running = record.status is ContainerStatus.RUNNING
+        phase = Phase.ACTIVE if running else Phase.RESERVED
+        shown = EndpointID(_shown_endpoint(network, record))
+        nothing = Endpoint(shown, network.id, record.id, phase, 0)
+        return {network.name: self._endpoint(network, nothing, ())}
 
     def _endpoint(self, network: Network, endpoint: Endpoint, called: tuple[str, ...]) -> Document:
         request = endpoint.request
@@ -296,3 +317,8 @@ def human_duration(seconds: int) -> str:
     if hours < 24 * 365 * 2:
         return f"{hours // 24 // 30} months"
     return f"{hours // 24 // 365} years"
+
+
+def _shown_endpoint(network: Network, record: ContainerRecord) -> str:
+    """An id where Docker shows one and there is nothing to have it: another for each run."""
+    return hashlib.sha256(f"{network.id} {record.id} {record.started_ns}".encode()).hexdigest()

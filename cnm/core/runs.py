@@ -12,14 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnm import runtimeapi
-from cnm.containerapi import ContainerRecord, ContainerSettings, ContainerStatus
+from cnm.containerapi import (
+    HOST_MODE,
+    ContainerRecord,
+    ContainerSettings,
+    ContainerStatus,
+    UsernsMode,
+)
 from cnm.core import merging
 from cnm.core.containerfiles import ContainerFiles
 from cnm.core.etc import Etc
 from cnm.core.naming import Naming
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
-from cnm.errors import Conflict, NotFound
+from cnm.errors import Conflict, InvalidParameter, NotFound
+from cnm.idmap import IdMap
 from cnm.imageapi import HOST_IMAGE, Images
 from cnm.runtimeapi import (
     ContainerRuntime,
@@ -30,7 +37,7 @@ from cnm.runtimeapi import (
     RuntimeWatch,
     Streams,
 )
-from cnm.types import SandboxKey, SandboxStatus
+from cnm.types import SandboxID, SandboxKey, SandboxStatus
 from cnm.undo import Undo
 
 
@@ -108,6 +115,7 @@ class Runs:
             domainname=wish.domainname,
             network_namespace=self._namespace(record),
             own_network=record.own_stack,
+            ids=self.ids(record),
             binds=(
                 *(item for item in self.files.binds(owner) if item.destination not in taken),
                 *wish.binds,
@@ -123,6 +131,40 @@ class Runs:
             shm_size_bytes=wish.shm_size_bytes,
             oom_score_adj=wish.oom_score_adj,
         )
+
+    def ids(self, record: ContainerRecord) -> IdMap | None:
+        """Whose users it has; None: the host's. Who shares another's stack has that one's.
+
+        :raises InvalidParameter: something else it asks for cannot be had in a user namespace.
+        """
+        settings, wish = self._machinery.settings, record.definition
+        by_default = wish.userns is UsernsMode.DEFAULT and settings.remapped
+        if wish.userns is not UsernsMode.PRIVATE and not by_default:
+            return None
+        if wish.security.privileged:
+            raise InvalidParameter(
+                "privileged mode is incompatible with user namespaces.  You must run the container "
+                "in the host namespace when running privileged mode"
+            )
+        if wish.network_mode == HOST_MODE:
+            raise InvalidParameter(
+                "cannot share the host's network namespace when user namespaces are enabled"
+            )
+        return settings.ids if record.shares_with is None else self._ids_of(record.shares_with)
+
+    def _ids_of(self, container_id: SandboxID) -> IdMap:
+        """The container's whose network namespace is shared: its user namespace comes with it."""
+        partner = self._state.container(container_id)
+        found: IdMap | None = None
+        if partner is not None:
+            running = partner.status is ContainerStatus.RUNNING
+            found = partner.ids if running else self.ids(partner)
+        if found is None:
+            raise InvalidParameter(
+                f"cannot join the network namespace of container {container_id}: it has no user "
+                "namespace of its own; use --userns host"
+            )
+        return found
 
     def _namespace(self, record: ContainerRecord) -> str:
         """Path of the network namespace; empty: the daemon's own."""
@@ -148,7 +190,7 @@ class Runs:
         with Undo() as undo:
             stack = self._state.sandbox(record.id)
             if record.own_stack and stack is not None:
-                stack = self._sandboxes.bring_up(stack)
+                stack = self._sandboxes.bring_up(stack, self.ids(record))
                 undo.push(self._sandboxes.take_down, stack)
             self.files.make(record.id)
             self.etc.prepare(record)
@@ -165,6 +207,7 @@ class Runs:
                 started_ns=status.started_ns,
                 finished_ns=0,
                 stopped_by_user=False,
+                ids=self.ids(record),
             )
             self._state.write(put=[record])
         return record

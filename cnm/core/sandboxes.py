@@ -15,6 +15,7 @@ from cnm.core.locks import Locks
 from cnm.core.naming import Naming
 from cnm.core.state import State
 from cnm.errors import Conflict, InvalidParameter, NotFound, SandboxGone
+from cnm.idmap import IdMap
 from cnm.sandboxapi import SandboxProvider
 from cnm.types import (
     Endpoint,
@@ -198,13 +199,15 @@ class Sandboxes:
 
     # namespaces of our own; the caller holds the sandbox's lock
 
-    def bring_up(self, record: SandboxRecord) -> SandboxRecord:
+    def bring_up(self, record: SandboxRecord, ids: IdMap | None = None) -> SandboxRecord:
         """Make the namespace of a container that starts, and join its networks.
+
+        ``ids``: it belongs to a user namespace.
 
         :raises CNMError: nothing is left behind but its wishes.
         """
         with Undo() as undo:
-            identity = self._provider.create(record.key)
+            identity = self._provider.create(record.key, ids)
             undo.push(self._provider.remove, record.key)
             record = replace(record, identity=identity, status=SandboxStatus.RUNNING)
             # running from here on: a sweep that comes by must not take it for a stopped one

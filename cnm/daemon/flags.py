@@ -46,6 +46,7 @@ def daemon_parser() -> argparse.ArgumentParser:
     add("--bridge", metavar="NAME", help="device of the network bridge, default cnm0")
     add("--bip", metavar="CIDR", help="address of the network bridge")
     add("--mtu", type=int, metavar="N", help="of the network bridge")
+    add("--userns-remap", metavar="USER", help="user[:group] or default: containers' users")
     add("--sweep-interval", type=float, metavar="SECONDS", help="default 30")
     add("--dns", action="append", metavar="IP", help="whom containers ask; default: the host's")
     add("--dns-search", action="append", metavar="DOMAIN", help="search domain of containers")

@@ -110,6 +110,7 @@ class Daemon:
                 debug=settings.debug,
                 labels=settings.labels,
                 address_pools=[(str(base), size) for base, size in settings.address_pools],
+                remapped=bool(settings.userns_remap),
             )
 
         app = build_app(parts.core, describe, self._stopping)

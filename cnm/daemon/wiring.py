@@ -14,9 +14,12 @@ from cnm.core.controller import CoreSettings
 from cnm.core.facade import Core
 from cnm.core.registry import Registry
 from cnm.core.runs import Machinery
+from cnm.daemon import subids
 from cnm.dns.handover import Handover
 from cnm.driverapi import DriverContext
+from cnm.errors import InvalidParameter
 from cnm.hostapi import HostRoute, HostSettings
+from cnm.idmap import IdMap
 from cnm.ipam.addrspace import ula_prefix
 from cnm.ipamapi import IpamContext
 from cnm.runtime.container.client import RuntimeClient
@@ -109,10 +112,19 @@ def _container_settings(settings: Settings) -> ContainerSettings:
         settings.root,
         settings.exec_root / NAMESPACES,
         hidden_paths=(str(settings.root), str(settings.exec_root)),
+        ids=_ids(settings),
+        remapped=bool(settings.userns_remap),
         dns=settings.dns,
         dns_search=settings.dns_search,
         dns_options=settings.dns_options,
     )
+
+
+def _ids(settings: Settings) -> IdMap:
+    try:
+        return subids.resolve(settings.userns_remap)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"userns-remap: {error}") from error
 
 
 def _core_settings(settings: Settings, mtu: int) -> CoreSettings:

@@ -112,6 +112,7 @@ class HostConfigBody(Wire):
     cpu_period: int = Field(default=0, alias="CpuPeriod")
     cpu_quota: int = Field(default=0, alias="CpuQuota")
     pids_limit: int = Field(default=0, alias="PidsLimit")
+    userns_mode: str = Field(default="", alias="UsernsMode")
     ulimits: list[UlimitBody] = Field(default=[], alias="Ulimits")
     console_size: list[int] = Field(default=[0, 0], alias="ConsoleSize")
     # read only to be refused
@@ -128,7 +129,6 @@ class HostConfigBody(Wire):
     memory_reservation: int = Field(default=0, alias="MemoryReservation")
     oom_kill_disable: bool = Field(default=False, alias="OomKillDisable")
     pid_mode: str = Field(default="", alias="PidMode")
-    userns_mode: str = Field(default="", alias="UsernsMode")
     uts_mode: str = Field(default="", alias="UTSMode")
     volume_driver: str = Field(default="", alias="VolumeDriver")
     volumes_from: list[str] = Field(default=[], alias="VolumesFrom")
@@ -149,7 +149,6 @@ REFUSED: dict[str, tuple[str, tuple[object, ...]]] = {
     "memory_reservation": ("--memory-reservation", (0,)),
     "oom_kill_disable": ("--oom-kill-disable", (False,)),
     "pid_mode": ("--pid", ("",)),
-    "userns_mode": ("--userns", ("",)),
     "uts_mode": ("--uts", ("",)),
     "volume_driver": ("--volume-driver", ("",)),
     "volumes_from": ("--volumes-from", ([],)),

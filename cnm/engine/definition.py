@@ -19,6 +19,7 @@ from cnm.containerapi import (
     HostEntry,
     LogLimits,
     NameService,
+    UsernsMode,
 )
 from cnm.core import restart
 from cnm.engine import mounts
@@ -61,6 +62,7 @@ def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefin
         binds=mounted.binds,
         tmpfs=mounted.tmpfs,
         security=_security(host),
+        userns=_userns(host.userns_mode),
         limits=_limits(host),
         resource_limits=tuple(ResourceLimit(i.name, i.soft, i.hard) for i in host.ulimits),
         sysctls=host.sysctls,
@@ -254,6 +256,14 @@ def _security(host: HostConfigBody) -> Security:
         no_new_privileges,
         "unconfined" if host.privileged else seccomp,
     )
+
+
+def _userns(text: str) -> UsernsMode:
+    """Docker's ``host``; ``private`` is ours, for a daemon that does not remap by itself."""
+    try:
+        return UsernsMode(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid USER mode: {text}: use host or private") from None
 
 
 def _limits(host: HostConfigBody) -> Limits:

@@ -25,6 +25,7 @@ class DaemonInfo:
     debug: bool = False
     labels: Sequence[str] = ()
     address_pools: Sequence[tuple[str, int]] = field(default_factory=tuple)
+    remapped: bool = False
 
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
@@ -81,10 +82,13 @@ def info(daemon: DaemonInfo, states: Mapping[str, int], images: int) -> dict[str
         ],
         "FirewallBackend": {"Driver": "nftables"},
         "LiveRestoreEnabled": True,
+        "SecurityOptions": _SECURITY + (["name=userns"] if daemon.remapped else []),
         **_process(),
         **_ABSENT,
     }
 
+
+_SECURITY = ["name=seccomp,profile=builtin", "name=cgroupns"]
 
 # clients read these
 _ABSENT: Mapping[str, Any] = {
@@ -94,7 +98,6 @@ _ABSENT: Mapping[str, Any] = {
     "CgroupDriver": "cgroupfs",
     "Runtimes": {"cnm": {"path": "cnm"}},
     "DefaultRuntime": "cnm",
-    "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
     "RegistryConfig": None,
     "HttpProxy": "",
     "HttpsProxy": "",

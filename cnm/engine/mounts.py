@@ -21,6 +21,7 @@ _MODES = (
     {"z", "Z"},
     _PROPAGATIONS,
     {"nocopy"},
+    {"idmap"},  # ours: see Bind.mapped
     {"consistent", "cached", "delegated"},
 )
 _NO_VOLUMES = "volumes are not supported yet: give the path of a directory"
@@ -101,6 +102,7 @@ def _bind(text: str) -> Bind:
         read_only="ro" in words,
         make_source=True,
         propagation=_propagation(words),
+        mapped="idmap" in words,
     )
 
 

@@ -16,7 +16,7 @@ from cnm.netlab.labfile.checks import CheckReader
 from cnm.netlab.labfile.document import Field, Mistakes, Refused, parse
 from cnm.netlab.labfile.hosts import HostDraft, check_routes, read_host, read_switch
 from cnm.netlab.labfile.links import Draft, Wiring, check_addresses, check_switches
-from cnm.netlab.model import Check, Lab, Link, Switch
+from cnm.netlab.model import Check, Image, Lab, Link, Switch
 
 __all__ = ["load", "loads"]
 
@@ -39,15 +39,17 @@ def load(path: Path | str) -> Lab:
     return loads(text, path)
 
 
-def loads(text: str, path: Path) -> Lab:
+def loads(text: str, path: Path, *, files: bool = True) -> Lab:
     """The lab of a text that was read from ``path``.
+
+    ``files``: those that it names must be there.
 
     :raises LabFileError: what is wrong with it, each mistake with line and key.
     """
     mistakes = Mistakes(str(path))
     document = parse(text, mistakes)
     try:
-        lab = _Reading(document, path).lab()
+        lab = _Reading(document, path, files).lab()
     except Refused:
         lab = None
     mistakes.raise_any()
@@ -59,9 +61,10 @@ def loads(text: str, path: Path) -> Lab:
 class _Reading:
     """One file from top to bottom: nodes, then what joins them, then what is checked."""
 
-    def __init__(self, document: Field, path: Path) -> None:
+    def __init__(self, document: Field, path: Path, files: bool) -> None:
         self._section = document.section(*_KEYS)
         self._path = path
+        self._files = files
         self._host_fields: dict[str, Field] = {}
         self._switch_fields: dict[str, Field] = {}
         self._hosts: list[HostDraft] = []
@@ -71,7 +74,11 @@ class _Reading:
     def lab(self) -> Lab:
         section = self._section
         folder = self._path.parent.absolute()
-        images = section.named("images", lambda name, item: content.read_image(name, item, folder))
+
+        def read_image(name: str, field: Field) -> Image:
+            return content.read_image(name, field, folder, must_exist=self._files)
+
+        images = section.named("images", read_image)
         self._read_nodes([image.name for image in images])
         links = self._links()
         lab = Lab(

@@ -64,7 +64,7 @@ def read_process(name: str, field: Field) -> Process:
     return Process(name, values.command(field))
 
 
-def read_image(name: str, field: Field, folder: Path) -> Image:
+def read_image(name: str, field: Field, folder: Path, *, must_exist: bool) -> Image:
     """A member of ``images``; files are looked for beside the lab file."""
     if field.scalar() == BUSYBOX:
         return Image(name, "busybox")
@@ -74,7 +74,7 @@ def read_image(name: str, field: Field, folder: Path) -> Image:
         raise field.refuse('needs a file: "rootfs" (a tar) or "archive" (of docker save)')
     text = section.need(given[0], lambda item: item.text())
     path = folder / text
-    if not path.is_file():
+    if must_exist and not path.is_file():
         raise field.refuse(f"no file {path}")
     return Image(name, cast(Literal["rootfs", "archive"], given[0]), path)
 
@@ -138,10 +138,10 @@ class HostContent:
         )
 
     def _container(self, name: str, field: Field) -> tuple[Container, ...]:
-        field.parsed_name(values.object_name)
         section = field.section(*_CONTAINER_KEYS)
         engine = self._engine(section)
         count = section.one("count", lambda item: item.integer(1, COUNT_MAX), None)
+        field.parsed_name(values.container_name if count is None else values.object_name)
         made = Container(
             name,
             engine,

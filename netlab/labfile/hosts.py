@@ -45,7 +45,7 @@ def read_host(name: str, field: Field, images: Sequence[str], *, router: bool) -
         name,
         router,
         routes=tuple(route for _, route in routes),
-        sysctls=section.one("sysctls", values.pairs, ()),
+        sysctls=section.one("sysctls", values.sysctls, ()),
         nameservers=section.many("nameservers", lambda item: item.parsed(values.address)),
         search=section.many("search", lambda item: item.text()),
         processes=section.named("processes", content.read_process),

@@ -71,9 +71,19 @@ def interface_name(text: str) -> str:
 
 
 def object_name(text: str) -> str:
-    """The name of a network, container or process."""
+    """The name of a network, process or link."""
     if not _OBJECT.fullmatch(text):
         raise ValueError(f'"{text}" is no name: letters, digits, dot, hyphen and underscore')
+    return text
+
+
+def container_name(text: str) -> str:
+    """The name of a container; engines want two characters at least."""
+    if len(text) < 2 or not _OBJECT.fullmatch(text):
+        raise ValueError(
+            f'"{text}" is no name of a container: two characters at least, '
+            "letters, digits, dot, hyphen and underscore"
+        )
     return text
 
 
@@ -168,6 +178,15 @@ def pairs(field: Field) -> tuple[tuple[str, str], ...]:
     if field.is_list:
         return field.each(lambda item: item.parsed(_pair))
     return tuple((key, value.scalar() or "") for key, value in field.entries().items())
+
+
+def sysctls(field: Field) -> tuple[tuple[str, str], ...]:
+    """Settings of a host's own network; all others are the machine's."""
+    found = pairs(field)
+    for name, _ in found:
+        if not name.startswith(("net.", "net/")):
+            field.refuse(f"{name} is the whole machine's: a host has those that begin with net.")
+    return found
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -14,8 +14,8 @@ import stat
 from collections.abc import Mapping, Sequence
 
 from cnm.runtime.container import syscalls
+from cnm.runtime.container.accounts import Account
 from cnm.runtime.container.plan import Confinement
-from cnm.runtime.container.users import Account
 from cnm.runtimeapi import ResourceLimit
 
 NOT_FOUND, NOT_RUNNABLE, NOT_STARTED = 127, 126, 128  # Docker's exit codes
@@ -36,7 +36,7 @@ class Refused(Exception):
 
 
 def become(account: Account, confinement: Confinement, working_directory: str) -> None:
-    """Give up what the command shall not have, for good."""
+    """Give up what the command shall not have, for good. A user namespace is entered by now."""
     _cut_bounding_set(confinement.capabilities)
     if confinement.program and not confinement.no_new_privileges:
         syscalls.load_seccomp(confinement.program)

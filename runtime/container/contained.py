@@ -15,6 +15,7 @@ from cnm.runtime.container.cgroup import ControlGroups
 from cnm.runtime.container.logfile import LogFile
 from cnm.runtime.container.plan import ContainerPlan, ExecPlan, Saved
 from cnm.runtime.container.process import Ended, Failure, Listener, Process
+from cnm.runtime.container.standard import Pipes
 from cnm.runtime.container.state import Places, boot_id, start_time
 from cnm.runtime.container.streams import Streams
 from cnm.runtime.kernel import packets
@@ -116,7 +117,7 @@ class Container:
         return self.saved.state is ContainerState.RUNNING
 
     @property
-    def pipes(self) -> launch.Pipes:
+    def pipes(self) -> Pipes:
         return self._around.places.pipes(self.id, self.plan.spec.process)
 
     def status(self) -> ContainerStatus:
@@ -354,8 +355,7 @@ class Exec:
         self.streams.begin(None, self._pipes)
         child = launch.execution(
             self.plan,
-            held.hostname,
-            held.oom_score_adj,
+            held,
             container.process.pidfd,
             self._pipes,
             self._around.groups,

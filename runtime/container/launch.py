@@ -21,34 +21,29 @@ import fcntl
 import os
 import signal
 import socket
-import stat
-import struct
-import termios
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnm.runtime.container import confine, mounts, rootfs, syscalls, users
+from cnm.runtime.container import (
+    accounts,
+    confine,
+    mounts,
+    rootfs,
+    standard,
+    syscalls,
+    usernamespace,
+)
 from cnm.runtime.container.cgroup import ControlGroups
 from cnm.runtime.container.confine import Refused
 from cnm.runtime.container.plan import Confinement, ContainerPlan, ExecPlan, environment
+from cnm.runtime.container.usernamespace import Users
 from cnm.runtime.kernel import packets
-from cnm.runtimeapi import Bind, ProcessSpec
+from cnm.runtimeapi import Bind, ContainerSpec, ProcessSpec
 
 _NAMESPACES = (
     syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID
 )
-_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430  # unlock; the slave's number
-_TIOCGPTPEER = 0x5441  # asm-generic/ioctls.h: the slave of a master, without following a path
 _SPARE = 100  # descriptors are first moved out of the way, to here
-
-
-@dataclass(frozen=True, slots=True)
-class Pipes:
-    """Paths of the FIFOs of a process without a terminal; stdin empty: /dev/null."""
-
-    stdin: str
-    stdout: str
-    stderr: str
 
 
 def spawn(run: Callable[[socket.socket, Sequence[int]], None], kept: Sequence[int] = ()) -> Child:
@@ -106,20 +101,22 @@ def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def container(plan: ContainerPlan, directory: str, pipes: Pipes, groups: ControlGroups) -> Child:
+def container(
+    plan: ContainerPlan, directory: str, pipes: standard.Pipes, groups: ControlGroups
+) -> Child:
     """Launch a container's first process. ``directory`` is its own under the exec root."""
 
     def entry(channel: socket.socket, _kept: Sequence[int]) -> None:
         spec = plan.spec
         _prepare_entry(spec.oom_score_adj)
         groups.create(spec.id, spec.limits, all_devices=spec.security.privileged)
-        if spec.network_namespace:
-            _join_network(spec.network_namespace)
-        syscalls.unshare(_NAMESPACES & ~syscalls.CLONE_NEWNS)
-        _write_sysctls(plan.sysctls)
-        streams = _open_pipes(pipes, spec.process)
+        users = _join_network(spec)
+        users.unshare(syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC)
+        syscalls.unshare(syscalls.CLONE_NEWPID)  # holds for children only
+        _write_sysctls(plan.sysctls, users)
+        streams = standard.open_pipes(pipes, spec.process)
         pid = _fork_first(
-            channel, lambda: _first_of_container(plan, directory, channel, streams, groups)
+            channel, lambda: _first_of_container(plan, users, directory, channel, streams, groups)
         )
         _join_groups(channel, groups, spec.id, pid)
 
@@ -135,39 +132,39 @@ def _prepare_entry(oom_score_adj: int) -> None:
         return  # without CAP_SYS_RESOURCE a score cannot be lowered; it is a wish
 
 
-def _join_network(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _join_network(spec: ContainerSpec) -> Users:
+    """Enter the network namespace; whose users the container has may depend on it."""
+    if not spec.network_namespace:
+        return usernamespace.users_of(spec.ids, -1)
+    descriptor = os.open(spec.network_namespace, os.O_RDONLY | os.O_CLOEXEC)
     syscalls.setns(descriptor, syscalls.CLONE_NEWNET)
+    users = usernamespace.users_of(spec.ids, descriptor)
     os.close(descriptor)
+    return users
 
 
-def _write_sysctls(values: Mapping[str, str]) -> None:
-    """``/proc/sys`` shows the writer's own namespaces: this process has just entered them."""
+def _write_sysctls(values: Mapping[str, str], users: Users) -> None:
+    """``/proc/sys`` shows the writer's own namespaces: this process has just entered them.
+
+    Those of an IPC namespace are writable for its root alone, from Linux 5.19 on.
+    """
     for name, value in values.items():
         path = "/proc/sys/" + name.replace(".", "/")
         try:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(value)
+            try:
+                _write(path, value)
+            except PermissionError:
+                with users.as_root():
+                    _write(path, value)
         except OSError as error:
             raise Refused(
                 f"write sysctl key {name}: open {path}: {os.strerror(error.errno or 0).lower()}"
             ) from error
 
 
-def _open_pipes(pipes: Pipes, process: ProcessSpec) -> tuple[int, int, int] | None:
-    """Standard streams, opened to be read and written.
-
-    A FIFO that its own writer can also read never breaks: the process does not get SIGPIPE
-    while there is no supervisor, and the next one opens the FIFO again.
-    """
-    if process.tty:
-        return None
-    # not waiting for a writer: the input may have come, and ended, before us
-    stdin = os.open(pipes.stdin or "/dev/null", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    os.set_blocking(stdin, True)
-    stdout = os.open(pipes.stdout, os.O_RDWR | os.O_CLOEXEC)
-    stderr = os.open(pipes.stderr, os.O_RDWR | os.O_CLOEXEC)
-    return stdin, stdout, stderr
+def _write(path: str, value: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(value)
 
 
 def _fork_first(channel: socket.socket, run: Callable[[], None]) -> int:
@@ -195,26 +192,30 @@ def _join_groups(
 
 def _first_of_container(
     plan: ContainerPlan,
+    users: Users,
     directory: str,
     channel: socket.socket,
     streams: tuple[int, int, int] | None,
     groups: ControlGroups,
 ) -> None:
     spec = plan.spec
+    mountpoint = os.path.join(directory, "rootfs")
+    os.makedirs(mountpoint, exist_ok=True)
     privileged = spec.security.privileged
     os.setsid()
     syscalls.unshare(syscalls.CLONE_NEWNS)  # not before: pivot_root moves all who share it
     init = [Bind(plan.init_path, rootfs.INIT_DESTINATION, read_only=True)] if spec.init else []
-    binds = mounts.take([*init, *spec.binds])
+    binds = mounts.take([*init, *spec.binds], users)
     rootfs.detach_host()
     nodes = rootfs.host_nodes() if privileged else []
-    rootfs.enter(spec.root, os.path.join(directory, "rootfs"))
-    rootfs.mount_system(spec.shm_size_bytes, privileged=privileged)
+    users.act_for_root()
+    rootfs.enter(spec.root, mountpoint, users)
+    rootfs.mount_system(spec.shm_size_bytes, users, privileged=privileged)
     rootfs.add_host_nodes(nodes)
     null = rootfs.open_null()
     rootfs.mask(spec.hidden_paths, null)
     _name_host(spec.hostname, spec.domainname)
-    _terminal_or_streams(spec.process, streams, channel, console=True)
+    standard.install(spec.process, streams, channel, console=True)
     _wait_for_go(channel)
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # shows the groups joined by now, and no others
     rootfs.mount_groups(groups.found, read_only=not privileged)
@@ -227,7 +228,9 @@ def _first_of_container(
         rootfs.make_root_read_only()
     confine.limit_resources(spec.resource_limits)
     wrapper = (rootfs.INIT_DESTINATION, "--") if spec.init else ()
-    _become_command(spec.process, plan.confinement, spec.hostname, channel, wrapper)
+    _become_command(
+        spec.process, plan.confinement, users, spec.hostname, channel, wrapper, own_mounts=True
+    )
 
 
 def _wait_for_go(channel: socket.socket) -> None:
@@ -248,22 +251,19 @@ def _name_host(hostname: str, domainname: str) -> None:
 
 def execution(
     plan: ExecPlan,
-    hostname: str,
-    oom_score_adj: int,
+    held: ContainerSpec,
     init: int,
-    pipes: Pipes,
+    pipes: standard.Pipes,
     groups: ControlGroups,
 ) -> Child:
-    """Launch a further command in a container. ``init`` is a pidfd of its first process."""
+    """Launch a further command in the container ``held``; ``init``: its first process's pidfd."""
 
     def entry(channel: socket.socket, kept: Sequence[int]) -> None:
         spec = plan.spec
-        _prepare_entry(oom_score_adj)
-        streams = _open_pipes(pipes, spec.process)
+        _prepare_entry(held.oom_score_adj)
+        streams = standard.open_pipes(pipes, spec.process)
         syscalls.setns(kept[0], syscalls.CLONE_NEWPID)  # holds for children only
-        pid = _fork_first(
-            channel, lambda: _first_of_exec(plan, hostname, kept[0], channel, streams)
-        )
+        pid = _fork_first(channel, lambda: _first_of_exec(plan, held, kept[0], channel, streams))
         _join_groups(channel, groups, spec.container_id, pid)
 
     return spawn(entry, [init])
@@ -271,7 +271,7 @@ def execution(
 
 def _first_of_exec(
     plan: ExecPlan,
-    hostname: str,
+    held: ContainerSpec,
     init: int,
     channel: socket.socket,
     streams: tuple[int, int, int] | None,
@@ -279,81 +279,37 @@ def _first_of_exec(
     os.setsid()
     rest = _NAMESPACES & ~syscalls.CLONE_NEWPID
     syscalls.setns(init, rest | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP)
-    os.close(init)
-    _terminal_or_streams(plan.spec.process, streams, channel, console=False)
+    users = Users(held.ids, init)
+    users.act_for_root()
+    standard.install(plan.spec.process, streams, channel, console=False)
     _wait_for_go(channel)
-    _become_command(plan.spec.process, plan.confinement, hostname, channel, ())
-
-
-def _terminal_or_streams(
-    process: ProcessSpec,
-    streams: tuple[int, int, int] | None,
-    channel: socket.socket,
-    *,
-    console: bool,
-) -> None:
-    """Make descriptors 0 to 2 what the command shall find there."""
-    if streams is None:
-        slave = _open_terminal(process, channel, console=console)
-        streams = (slave, slave, slave)
-    for number, descriptor in enumerate(streams):
-        os.dup2(descriptor, number, inheritable=True)
-    for descriptor in set(streams):
-        os.close(descriptor)
-    if process.tty:
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def _open_terminal(process: ProcessSpec, channel: socket.socket, *, console: bool) -> int:
-    """A terminal of the container's own; its master goes to the supervisor.
-
-    In an exec the container may have prepared ``/dev``: what is opened must be a ptmx, and
-    the slave is asked of the master, not looked up.
-    """
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    info = os.fstat(master)
-    if not stat.S_ISCHR(info.st_mode) or info.st_rdev != os.makedev(5, 2):
-        raise Refused("/dev/pts/ptmx is no terminal multiplexer")
-    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-    if process.rows or process.columns:
-        size = struct.pack("HHHH", process.rows, process.columns, 0, 0)
-        fcntl.ioctl(master, termios.TIOCSWINSZ, size)
-    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    if console:
-        number = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, b"\0\0\0\0"))[0]
-        os.close(os.open("/dev/console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o620))
-        syscalls.mount(f"/dev/pts/{number}", "/dev/console", "", syscalls.MS_BIND)
-    packets.send(channel, {"terminal": True}, [master])
-    os.close(master)
-    return int(slave)
+    _become_command(
+        plan.spec.process, plan.confinement, users, held.hostname, channel, (), own_mounts=False
+    )
 
 
 def _become_command(
     process: ProcessSpec,
     confinement: Confinement,
+    users: Users,
     hostname: str,
     channel: socket.socket,
     wrapper: tuple[str, ...],
+    *,
+    own_mounts: bool,
 ) -> None:
     try:
-        account = users.resolve(
-            process.user, process.groups, users.read("/etc/passwd"), users.read("/etc/group")
-        )
-    except users.UnknownUser as error:
+        passwd, group = accounts.read("/etc/passwd"), accounts.read("/etc/group")
+        account = accounts.resolve(process.user, process.groups, passwd, group)
+    except accounts.UnknownUser as error:
         raise Refused(str(error), plain=True) from error
     variables = environment(process.environment, hostname, tty=process.tty)
     variables.setdefault("HOME", account.home)
     for descriptor in (0, 1, 2):
-        _hand_over(descriptor, account.uid)
+        standard.hand_over(descriptor, users.user(account.uid))
+    users.enter(own_mounts=own_mounts)
     confine.become(account, confinement, process.working_directory)
     arguments = (*wrapper, *process.arguments)
     path = confine.find_executable(arguments[0], variables)
     packets.send(channel, {"ready": True})
     confine.execute(path, arguments, variables)
-
-
-def _hand_over(descriptor: int, uid: int) -> None:
-    """The user may open its streams by name (``/dev/stdout``), as with Docker."""
-    info = os.fstat(descriptor)
-    if info.st_uid != uid and info.st_rdev != os.makedev(1, 3):  # not the host's /dev/null
-        os.fchown(descriptor, uid, -1)

@@ -12,7 +12,8 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnm.runtime.container import mountoptions, syscalls
+from cnm.runtime.container import mountoptions, syscalls, usernamespace
+from cnm.runtime.container.usernamespace import Users
 from cnm.runtimeapi import Bind, Propagation, Tmpfs
 
 _TYPES_DIFFER = (
@@ -35,15 +36,21 @@ class Detached:
     directory: bool
 
 
-def take(binds: Iterable[Bind]) -> list[Detached]:
-    """Open what is to be shown of the host."""
-    return [_take(bind) for bind in binds]
+def take(binds: Iterable[Bind], users: Users) -> list[Detached]:
+    """Open what is to be shown of the host; a source that is made is the container's root's."""
+    return [_take(bind, users) for bind in binds]
 
 
-def _take(bind: Bind) -> Detached:
+def _take(bind: Bind, users: Users) -> Detached:
+    mapped = users.ids is not None and bind.mapped
     if bind.make_source and not os.path.lexists(bind.source):
         os.makedirs(bind.source, 0o755)
-    descriptor = syscalls.clone_mount(bind.source, recursive=bind.recursive)
+        if not mapped:
+            os.chown(bind.source, users.user(0), users.group(0))
+    if mapped:
+        descriptor = usernamespace.mapped(bind.source, users.namespace, recursive=bind.recursive)
+    else:
+        descriptor = syscalls.clone_mount(bind.source, recursive=bind.recursive)
     syscalls.set_propagation(descriptor, _PROPAGATIONS[bind.propagation])
     if bind.read_only:
         syscalls.set_read_only(descriptor)

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnm.runtime.container import syscalls
+from cnm.runtime.container import syscalls, usernamespace
 from cnm.runtime.container.cgroup import Hierarchy
 from cnm.runtime.container.syscalls import (
     MS_BIND,
@@ -29,6 +29,7 @@ from cnm.runtime.container.syscalls import (
     MS_STRICTATIME,
     mount,
 )
+from cnm.runtime.container.usernamespace import Users
 from cnm.runtimeapi import RootFS
 
 INIT_DESTINATION = "/sbin/docker-init"  # where Docker shows its --init
@@ -99,14 +100,18 @@ def host_nodes(directory: str = "/dev") -> list[HostNode]:
     return found
 
 
-def enter(root: RootFS, mountpoint: str) -> None:
+def enter(root: RootFS, mountpoint: str, users: Users) -> None:
     """Mount the layers and make them the root; the host's files are gone from here on.
 
     Layers go in by descriptor: no limit by the length of their paths, no characters to
     escape, and the container's mount table tells nothing of the host's directories.
     """
-    os.makedirs(mountpoint, exist_ok=True)
-    layers = [_open_directory(path) for path in (*root.lower, root.upper, root.work)]
+    if users.ids is not None:
+        layers = usernamespace.mapped_layers(
+            root.lower, root.upper, root.work, mountpoint, users.namespace
+        )
+    else:
+        layers = [_open_directory(path) for path in (*root.lower, root.upper, root.work)]
     names = [f"/proc/self/fd/{descriptor}" for descriptor in layers]
     lower = ":".join(names[: len(root.lower)])
     data = f"lowerdir={lower},upperdir={names[-2]},workdir={names[-1]}"
@@ -125,10 +130,10 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def mount_system(shm_size_bytes: int, *, privileged: bool) -> None:
+def mount_system(shm_size_bytes: int, users: Users, *, privileged: bool) -> None:
     """``/proc``, ``/dev`` and ``/sys``."""
     _mount_new("proc", "/proc", _NONE)
-    _mount_devices(shm_size_bytes)
+    _mount_devices(shm_size_bytes, users.group(_TTY_GROUP))
     _mount_new("sysfs", "/sys", _NONE | (0 if privileged else MS_RDONLY))
 
 
@@ -143,13 +148,13 @@ def _mount_new(kind: str, target: str, flags: int, data: str = "", *, source: st
     mount(source or kind, target, kind, flags, data)
 
 
-def _mount_devices(shm_size_bytes: int) -> None:
+def _mount_devices(shm_size_bytes: int, tty_group: int) -> None:
     _mount_new("tmpfs", "/dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k")
     for name, numbers in _NODES.items():
         _make_node(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(*numbers))
     for name, target in _LINKS.items():
         os.symlink(target, f"/dev/{name}")
-    pts = f"newinstance,ptmxmode=0666,mode=0620,gid={_TTY_GROUP}"
+    pts = f"newinstance,ptmxmode=0666,mode=0620,gid={tty_group}"
     _mount_new("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, pts)
     _mount_new("tmpfs", "/dev/shm", _NONE, f"mode=1777,size={shm_size_bytes}", source="shm")
     _mount_new("mqueue", "/dev/mqueue", _NONE)

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 from cnm import codec
 from cnm.errors import StoreError
-from cnm.runtime.container.launch import Pipes
 from cnm.runtime.container.plan import ContainerPlan, Saved
+from cnm.runtime.container.standard import Pipes
 from cnm.runtime.kernel.resident import Place
 from cnm.runtimeapi import ProcessSpec
 

@@ -15,8 +15,8 @@ import struct
 import termios
 from collections.abc import Callable, Sequence
 
-from cnm.runtime.container.launch import Pipes
 from cnm.runtime.container.logfile import LogFile
+from cnm.runtime.container.standard import Pipes
 from cnm.runtime.kernel.loop import READ, WRITE, Loop
 
 STDOUT, STDERR = 1, 2

@@ -15,6 +15,8 @@ from cnm.types import IPAddress, IPInterface, IPNetwork
 _EXISTS = frozenset({errno.EEXIST})
 _LINK_GONE = frozenset({errno.ENODEV})
 _ADDRESS_GONE = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})
+_VLAN_GONE = frozenset({errno.ENOENT})
+_USER_HZ = 100  # what clock_t of a bridge's attributes counts in, whatever the kernel's HZ
 _ROUTE_GONE = frozenset({errno.ESRCH, errno.ENODEV, errno.ENETUNREACH})
 
 
@@ -63,11 +65,22 @@ class Batch:
         alias: str = "",
         up: bool = False,
         multicast_snooping: bool | None = None,
+        vlan_filtering: bool = False,
+        forward_delay_s: int | None = None,
     ) -> Batch:
-        """A new bridge; EEXIST when the name is taken."""
+        """A new bridge; EEXIST when the name is taken.
+
+        ``forward_delay_s`` (2 to 30) makes it take part in a spanning tree (802.1D): a port
+        forwards after twice that time.
+        """
         data: Attributes = []
         if multicast_snooping is not None:
             data.append(("IFLA_BR_MCAST_SNOOPING", int(multicast_snooping)))
+        if vlan_filtering:
+            data.append(("IFLA_BR_VLAN_FILTERING", 1))
+        if forward_delay_s is not None:
+            data.append(("IFLA_BR_FORWARD_DELAY", forward_delay_s * _USER_HZ))
+            data.append(("IFLA_BR_STP_STATE", 1))
         attrs = _settings(name=name, mac=mac, mtu=mtu)
         self._add(messages.new_link("bridge", attrs, data, up=up), f"link add {name}")
         return self._mark(name, alias)
@@ -102,6 +115,25 @@ class Batch:
         data: Attributes = [("VETH_INFO_PEER", peer)]
         self._add(messages.new_link("veth", attrs, data, up=up), f"link add {name}")
         return self._mark(name, alias)._mark(peer_name, peer_alias)
+
+    def add_vlan(
+        self, name: str, *, parent: int, vlan: int, alias: str = "", up: bool = True
+    ) -> Batch:
+        """A new 802.1Q link on top of another one; EOPNOTSUPP: the kernel has none."""
+        info: Attributes = [("IFLA_IFNAME", name), ("IFLA_LINK", parent)]
+        data: Attributes = [("IFLA_VLAN_ID", vlan)]
+        self._add(messages.new_link("vlan", info, data, up=up), f"link add {name}")
+        return self._mark(name, alias)
+
+    def add_port_vlan(self, index: int, vlan: int, *, untagged: bool) -> Batch:
+        """Let a VLAN pass a port of a filtering bridge; again is fine."""
+        data = messages.add_port_vlan(index, vlan, untagged=untagged)
+        return self._add(data, f"bridge vlan add {vlan} to port {index}")
+
+    def delete_port_vlan(self, index: int, vlan: int) -> Batch:
+        """Keep a VLAN from a port of a filtering bridge; it was kept already: fine."""
+        data = messages.delete_port_vlan(index, vlan)
+        return self._add(data, f"bridge vlan delete {vlan} of port {index}", _VLAN_GONE)
 
     def set_link(
         self,

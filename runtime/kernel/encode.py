@@ -12,6 +12,7 @@ from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ifinfmsg.plugins.vlan import vlan
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cnm.runtime.kernel.rtsocket import NLM_F_REQUEST
@@ -30,10 +31,17 @@ _PEER = "VETH_INFO_PEER"  # a whole link message, attributes and all, in one att
 
 
 def link(
-    kind: int, flags: int, attributes: Attributes, *, index: int = 0, up: int = 0, change: int = 0
+    kind: int,
+    flags: int,
+    attributes: Attributes,
+    *,
+    index: int = 0,
+    up: int = 0,
+    change: int = 0,
+    family: int = 0,
 ) -> bytes:
     """A message about a link; ``up`` and ``change`` are device flags and their mask."""
-    return _message(kind, flags, _LINK.pack(0, 0, index, up, change), attributes)
+    return _message(kind, flags, _LINK.pack(family, 0, index, up, change), attributes)
 
 
 def address(
@@ -99,13 +107,16 @@ _PACKERS: dict[str, Callable[[Any], bytes]] = {
     "l2addr": lambda mac: bytes.fromhex(mac.replace(":", "")),
     "ipaddr": lambda ip: ip.packed,
     "target": lambda ip: ip.packed,
+    "vlan_info": lambda pair: struct.pack("=HH", *pair),  # bridge_vlan_info: flags, VLAN
 }
 _PACKERS["lladdr"] = _PACKERS["l2addr"]
 
 
 def _table(*codecs: Any) -> Iterable[tuple[str, tuple[int, Callable[[Any], bytes]]]]:
     for codec in codecs:
-        for number, (name, kind, *_) in enumerate(codec.nla_map):
+        for position, entry in enumerate(codec.nla_map):
+            numbered = isinstance(entry[0], int)  # where numbers are left out
+            number, name, kind = entry if numbered else (position, *entry[:2])
             yield name, (number, _PACKERS.get(kind, _unpackable))
 
 
@@ -116,6 +127,8 @@ _TABLE = dict(
         ifinfmsg.ifinfo.bridge_data,
         ifinfmsg.ifinfo.bridge_slave_data,
         ifinfmsg.ifinfo.veth_data,
+        vlan,
+        ifinfmsg.af_spec_bridge,
         ifaddrmsg,
         rtmsg,
     )

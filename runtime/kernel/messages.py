@@ -18,7 +18,11 @@ from pyroute2.netlink.rtnl import (
     RTM_SETLINK,
 )
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
-from pyroute2.netlink.rtnl.ifinfmsg import IFF_UP
+from pyroute2.netlink.rtnl.ifinfmsg import (
+    BRIDGE_VLAN_INFO_PVID,
+    BRIDGE_VLAN_INFO_UNTAGGED,
+    IFF_UP,
+)
 
 from cnm.runtime.kernel import encode
 from cnm.runtime.kernel.encode import Attributes
@@ -33,6 +37,7 @@ from cnm.types import IPAddress, IPInterface, IPNetwork
 
 OUR_PROTOCOL: Final = 0xC4  # rtm_protocol of every route of ours; not in iproute2's rt_protos
 MAIN_TABLE: Final = 254
+_AF_BRIDGE: Final = 7  # linux/socket.h
 _UNICAST: Final = 1  # RTN_UNICAST
 _SCOPE_LINK: Final = 253
 _SCOPE_NOWHERE: Final = 255  # in a deletion: any scope
@@ -63,6 +68,20 @@ def set_link(index: int, attrs: Attributes, up: bool | None) -> bytes:
     change = 0 if up is None else IFF_UP
     flag = IFF_UP if up else 0
     return encode.link(RTM_SETLINK, NLM_F_ACK, attrs, index=index, up=flag, change=change)
+
+
+def add_port_vlan(index: int, vlan: int, *, untagged: bool) -> bytes:
+    """A VLAN that may pass a bridge's port; ``untagged``: its frames have no tag there."""
+    flags = BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED if untagged else 0
+    info: Attributes = [("IFLA_BRIDGE_VLAN_INFO", (flags, vlan))]
+    attrs: Attributes = [("IFLA_AF_SPEC", info)]
+    return encode.link(RTM_SETLINK, NLM_F_ACK, attrs, index=index, family=_AF_BRIDGE)
+
+
+def delete_port_vlan(index: int, vlan: int) -> bytes:
+    """A VLAN passes a bridge's port no longer."""
+    attrs: Attributes = [("IFLA_AF_SPEC", [("IFLA_BRIDGE_VLAN_INFO", (0, vlan))])]
+    return encode.link(RTM_DELLINK, NLM_F_ACK, attrs, index=index, family=_AF_BRIDGE)
 
 
 def delete_link(link: int | str) -> bytes:

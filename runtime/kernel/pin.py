@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cnm.errors import KernelError
+from cnm.idmap import IdMap
+from cnm.runtime.kernel import userns
 
 T = TypeVar("T")
 
@@ -28,21 +30,29 @@ _SELF = b"/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def create(path: str, prepare: Callable[[], T]) -> T:
+def create(path: str, prepare: Callable[[], T], ids: IdMap | None = None) -> T:
     """Make a namespace, run ``prepare`` inside, pin it at ``path``; what ``prepare`` returned.
 
-    A file that a killed daemon left at ``path`` is taken over.
+    With ``ids`` it belongs to a user namespace of its own. A file that a killed daemon left at
+    ``path`` is taken over.
 
     :raises KernelError: nothing is left behind.
     """
     remove(path)
     Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if ids is None:
+        return _pin(path, prepare, lambda: _libc.unshare(_CLONE_NEWNET))
+    with userns.network_of_its_own(ids) as made:
+        return _pin(path, prepare, lambda: _libc.setns(made, _CLONE_NEWNET))
+
+
+def _pin(path: str, prepare: Callable[[], T], enter: Callable[[], int]) -> T:
     outcome: list[T] = []
     failure: list[BaseException] = []
 
     def work() -> None:
         try:
-            _check(_libc.unshare(_CLONE_NEWNET), "new network namespace")
+            _check(enter(), "new network namespace")
             outcome.append(prepare())
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
             _check(_libc.mount(_SELF, os.fsencode(path), None, _MS_BIND, None), f"mount on {path}")

@@ -139,6 +139,54 @@ def test_terminal_of_exec(live: LiveDaemon, terminal: Terminal) -> None:
     assert terminal.look() == terminal.settings
 
 
+def users_of(pid: str) -> set[str]:
+    """The host's numbers of the users that a process has."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return set(next(line for line in lines if line.startswith("Uid:")).split()[1:])
+
+
+def test_a_user_namespace_for_one(live: LiveDaemon) -> None:
+    live.cnm("net", "create", "--subnet", "10.9.0.0/24", "red")
+    live.cnm("run", "-d", "--name", "c1", "--userns", "private", "host", "sleep", "1000")
+    live.cnm("run", "-d", "--name", "c2", "host", "sleep", "1000")
+    form = "{{.State.Pid}} {{.HostConfig.UsernsMode}}"
+    pid, mode = live.cnm("inspect", "--format", form, "c1").stdout.split()
+    assert (mode, users_of(pid)) == ("private", {"1879048192"})
+    assert users_of(live.cnm("inspect", "--format", "{{.State.Pid}}", "c2").stdout.strip()) == {"0"}
+    live.cnm("net", "connect", "red", "c1")
+    assert "10.9.0.2/24" in live.cnm("exec", "c1", "ip", "address", "show", "eth1").stdout
+    live.cnm("exec", "c1", "sh", "-c", "echo 1.2.3.4 more >> /etc/hosts; touch /etc/new")
+    live.kill()
+    live.start()
+    assert live.http("POST", "/cnm/v1/sweep").document == {"Repairs": []}
+    live.cnm("restart", "-t", "0", "c1")
+    assert live.cnm("exec", "c1", "ls", "/etc/new").returncode == 0
+    assert live.cnm("exec", "c1", "ip", "-o", "-4", "address").stdout.count("scope global") == 2
+
+
+def test_user_namespaces_for_all(live: LiveDaemon) -> None:
+    live.config_file.write_text('{"userns-remap": "default"}')
+    live.restart()
+    assert "name=userns" in live.http("GET", "/info").document["SecurityOptions"]
+    live.cnm("run", "-d", "--name", "c1", "host", "sleep", "1000")
+    live.cnm("run", "-d", "--name", "c2", "--userns", "host", "--privileged", "host", "sleep", "9")
+    pids = live.cnm("inspect", "--format", "{{.State.Pid}}", "c1", "c2").stdout.split()
+    assert [users_of(pid) for pid in pids] == [{"1879048192"}, {"0"}]
+    refused = live.cnm("run", "--network", "host", "host", "true", check=False)
+    assert (refused.returncode, "when user namespaces are enabled" in refused.stderr) == (125, True)
+
+
+def test_a_remapped_user_without_ids(live: LiveDaemon) -> None:
+    live.stop()
+    live.config_file.write_text('{"userns-remap": "games"}')
+    live.spawn()
+    assert live.wait_for_exit() == 1
+    told = "cannot start: userns-remap: no ids are reserved for games in /etc/subuid: add a line"
+    assert told in live.log()
+    live.config_file.write_text("{}")
+    live.start()
+
+
 def root_tar(path: Path) -> Path:
     """A root file system of one file."""
     with tarfile.open(path, "w") as archive:

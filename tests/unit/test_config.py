@@ -73,6 +73,7 @@ def test_everything_at_once(load: Loader) -> None:
             "labels": ["a=b"],
             "sweep-interval": 5,
             "live-restore": True,
+            "userns-remap": "nobody:mail",
             "default-network-opts": {"bridge": {labels.MTU: "1300"}},
         }
     )
@@ -85,6 +86,7 @@ def test_everything_at_once(load: Loader) -> None:
         labels.BRIDGE_HOST_BINDING_IPV4: "127.0.0.1",
     }
     assert settings.network_options == {"bridge": {labels.MTU: "1300"}}
+    assert settings.userns_remap == "nobody:mail"
     assert (settings.mtu, settings.sweep_interval_s, settings.ip_forward) == (1400, 5, False)
 
 

@@ -152,6 +152,7 @@ def test_cidfile(server: Answering, served: CommandLine, tmp_path: Path) -> None
     [
         ("-v ab::c", "cnm: invalid spec: ab::c: empty section between colons"),
         ("-v /a:/b:ro:x", "cnm: invalid spec: /a:/b:ro:x: too many colons"),
+        ("--userns keep-id", "cnm: --userns: invalid USER mode"),
         ("-p [::1:80:80", "cnm: invalid IP address [::1: address [::1:: missing ']' or port"),
     ],
 )

@@ -6,13 +6,13 @@ import pytest
 
 from cnm.errors import InvalidParameter
 from cnm.runtime.container import (
+    accounts,
     capabilities,
     cgroup,
     limits,
     mountinfo,
     mountoptions,
     syscalls,
-    users,
 )
 from cnm.runtime.container.plan import DEFAULT_PATH, environment
 from cnm.runtimeapi import Limits, Security
@@ -148,22 +148,22 @@ GROUP = "root:x:0:\nstaff:x:50:ann,bob\nann:x:6:\n"
 @pytest.mark.parametrize(
     ("wanted", "more", "expected"),
     [
-        ("", (), users.Account(0, 0, (0,), "/root")),
-        ("ann", (), users.Account(5, 6, (6, 50), "/home/ann")),
-        ("5", (), users.Account(5, 6, (6, 50), "/home/ann")),
-        ("ann:root", (), users.Account(5, 0, (0,), "/home/ann")),
-        ("123", (), users.Account(77, 88, (88,), "/odd")),
-        ("9:9", ("staff", "4", "staff"), users.Account(9, 9, (9, 50, 4), "/")),
+        ("", (), accounts.Account(0, 0, (0,), "/root")),
+        ("ann", (), accounts.Account(5, 6, (6, 50), "/home/ann")),
+        ("5", (), accounts.Account(5, 6, (6, 50), "/home/ann")),
+        ("ann:root", (), accounts.Account(5, 0, (0,), "/home/ann")),
+        ("123", (), accounts.Account(77, 88, (88,), "/odd")),
+        ("9:9", ("staff", "4", "staff"), accounts.Account(9, 9, (9, 50, 4), "/")),
     ],
 )
-def test_users(wanted: str, more: tuple[str, ...], expected: users.Account) -> None:
-    assert users.resolve(wanted, more, PASSWD, GROUP) == expected
+def test_users(wanted: str, more: tuple[str, ...], expected: accounts.Account) -> None:
+    assert accounts.resolve(wanted, more, PASSWD, GROUP) == expected
 
 
 @pytest.mark.parametrize("wanted", ["eve", "ann:eve", "4294967295"])
 def test_users_that_are_not_there(wanted: str) -> None:
-    with pytest.raises(users.UnknownUser):
-        users.resolve(wanted, (), PASSWD, GROUP)
+    with pytest.raises(accounts.UnknownUser):
+        accounts.resolve(wanted, (), PASSWD, GROUP)
 
 
 def test_options_of_a_tmpfs() -> None:

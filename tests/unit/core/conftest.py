@@ -22,6 +22,7 @@ from cnm.core.registry import Registry
 from cnm.driverapi import Capability
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
 from cnm.hostapi import HostRoute
+from cnm.idmap import IdMap
 from cnm.imageapi import ImageConfig
 from cnm.ipam.allocator import Allocator
 from cnm.ipam.null import NullIpam
@@ -73,6 +74,7 @@ class FakeKernel:
         default_factory=dict
     )
     namespaces: dict[str, int] = field(default_factory=dict)  # path -> cookie
+    owners: dict[str, IdMap | None] = field(default_factory=dict)  # path -> its user namespace's
     foreign: dict[str, set[str]] = field(default_factory=dict)  # namespace -> names of links
     cookies: int = 1000
     boot: str = "boot-1"
@@ -242,10 +244,11 @@ class FakeProvider:
     def host_identity(self) -> str:
         return self.kernel.boot
 
-    def create(self, key: SandboxKey) -> NamespaceIdentity:
+    def create(self, key: SandboxKey, ids: IdMap | None = None) -> NamespaceIdentity:
         self.kernel.fault.step("create namespace")
         self.kernel.cookies += 1
         self.kernel.namespaces[key] = self.kernel.cookies
+        self.kernel.owners[key] = ids
         return NamespaceIdentity(self.kernel.cookies)
 
     def keep(self, record: SandboxRecord, pid: int) -> bool:
@@ -286,6 +289,7 @@ class World:
         self.folder = folder
         self.kernel = FakeKernel()
         self.settings = CoreSettings()
+        self.remapped = False  # userns-remap is set
         self._store: SqliteStore | None = None
         self.runtime = FakeRuntime(self.kernel.fault.step)
         self.names = FakeNames(self.kernel.fault.step)
@@ -309,7 +313,7 @@ class World:
             sandboxes=FakeProvider(self.kernel),
             host_routes=FakeRoutes(self.kernel),
             settings=self.settings,
-            machinery=machinery(self.folder, self.runtime, self.images),
+            machinery=machinery(self.folder, self.runtime, self.images, remapped=self.remapped),
             names=self.names,
         )
         return self.core

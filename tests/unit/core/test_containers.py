@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fakeruntime import IDS
 
 from cnm.containerapi import (
     Command,
@@ -18,9 +19,10 @@ from cnm.containerapi import (
     NameService,
     RestartMode,
     RestartPolicy,
+    UsernsMode,
 )
 from cnm.errors import CNMError, Conflict, InvalidParameter, KernelError, NotFound, StartFailed
-from cnm.runtimeapi import WaitCondition
+from cnm.runtimeapi import Security, WaitCondition
 from cnm.types import EndpointRequest, IpamConfig, NetworkRequest, Phase, SandboxStatus
 
 addr = ipaddress.IPv4Address
@@ -370,6 +372,78 @@ def test_host_none_and_shared_stacks(machine: Any) -> None:
     machine.core.containers.stop("s1")
     with pytest.raises(Conflict, match="of a non running container"):
         machine.core.containers.start("s1")
+
+
+def test_a_user_namespace_where_it_is_asked_for(machine: Any) -> None:
+    plain, specs = run(machine, "p1"), machine.runtime.specs
+    assert specs[plain.id].ids is None
+    record = run(machine, userns=UsernsMode.PRIVATE)
+    assert specs[record.id].ids == machine.kernel.owners[specs[record.id].network_namespace] == IDS
+    assert record.ids == IDS
+    assert all(bind.mapped for bind in specs[record.id].binds)
+    partner = run(machine, "s1", userns=UsernsMode.PRIVATE, network_mode="container:k1")
+    assert specs[partner.id].ids == IDS
+    guest = run(machine, "g1", network_mode="container:k1")
+    assert specs[guest.id].ids is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "text"),
+    [
+        ({"network_mode": "host"}, "cannot share the host's network namespace"),
+        ({"security": Security(privileged=True)}, "privileged mode is incompatible"),
+        ({"network_mode": "container:p1"}, "it has no user namespace of its own"),
+        ({"network_mode": "container:a1"}, "it has no user namespace of its own"),
+    ],
+)
+def test_what_a_user_namespace_excludes(machine: Any, wish: dict[str, Any], text: str) -> None:
+    run(machine, "p1")
+    machine.adopt("a1", 77)
+    with pytest.raises(InvalidParameter, match=text):
+        create(machine, userns=UsernsMode.PRIVATE, **wish)
+    assert [item.name for item in machine.core.containers.all()] == ["p1"]
+
+
+def test_a_daemon_that_remaps(machine: Any) -> None:
+    machine.remapped = True
+    machine.start()
+    machine.core.reconciler.start()
+    specs = machine.runtime.specs
+    assert specs[run(machine).id].ids == IDS
+    assert specs[run(machine, "h1", userns=UsernsMode.HOST, network_mode="host").id].ids is None
+    with pytest.raises(InvalidParameter, match="cannot share the host's network namespace"):
+        create(machine, "h2", network_mode="host")
+
+
+def test_host_and_none_show_who_is_on_them(machine: Any) -> None:
+    core = machine.core
+    for mode in ("host", "none"):
+        record = run(machine, f"{mode}1", network_mode=mode)
+        create(machine, f"{mode}2", network_mode=mode)
+        shown = core.inspector.network(core.networks.find(mode))["Containers"]
+        assert [(key, row["Name"]) for key, row in shown.items()] == [(record.id, record.name)]
+        own = core.documents.container(record)["NetworkSettings"]["Networks"]
+        assert own[mode]["EndpointID"] == shown[record.id]["EndpointID"] != ""
+        core.containers.stop(record.id)
+        assert core.inspector.network(core.networks.find(mode))["Containers"] == {}
+        stopped = core.documents.container(core.containers.find(record.id))
+        assert stopped["NetworkSettings"]["Networks"][mode]["EndpointID"] == ""
+
+
+def test_none_can_be_left_for_another_network(machine: Any) -> None:
+    core = machine.core
+    record = run(machine, "n1", network_mode="none")
+    core.connections.disconnect("none", "n1")
+    assert core.inspector.network(core.networks.find("none"))["Containers"] == {}
+    core.connections.connect("blue", "n1", EndpointRequest())
+    with pytest.raises(InvalidParameter, match="cannot disconnect container from none network"):
+        core.connections.disconnect("none", "n1")
+    core.containers.restart("n1")
+    shown = core.documents.container(core.containers.find(record.id))["NetworkSettings"]
+    assert shown["Networks"]["blue"]["IPAddress"] == "10.1.0.2"
+    run(machine, "h1", network_mode="host")
+    with pytest.raises(InvalidParameter, match="cannot disconnect container from host network"):
+        core.connections.disconnect("host", "h1")
 
 
 def test_links_on_the_default_bridge(machine: Any) -> None:

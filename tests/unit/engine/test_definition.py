@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cnm.containerapi import HostEntry, RestartMode
+from cnm.containerapi import HostEntry, RestartMode, UsernsMode
 from cnm.engine.createbody import ContainerCreateBody
 from cnm.engine.definition import definition, warnings
 from cnm.engine.versions import ApiVersion
@@ -69,7 +69,8 @@ def test_what_is_mounted() -> None:
     wish = definition(
         body(
             {
-                "Binds": ["/a:/b:ro,rslave,Z"],
+                "Binds": ["/a:/b:ro,rslave,Z", "/c:/d:idmap"],
+                "UsernsMode": "private",
                 "Mounts": [
                     {
                         "Type": "bind",
@@ -92,8 +93,10 @@ def test_what_is_mounted() -> None:
     )
     assert wish.binds == (
         Bind("/a", "/b", True, True, propagation=Propagation.SLAVE),
+        Bind("/c", "/d", make_source=True, mapped=True),
         Bind("/etc", "/e", recursive=False),
     )
+    assert wish.userns is UsernsMode.PRIVATE
     assert wish.tmpfs == (
         Tmpfs("/s", ("size=1m", "exec")),
         Tmpfs("/t", ("ro", "mode=700", "size=1m")),
@@ -162,6 +165,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[CNMError]]] = [
         {},
         InvalidParameter,
     ),
+    ("invalid USER mode: auto", {"UsernsMode": "auto"}, {}, InvalidParameter),
     ("range for oom score adj is", {"OomScoreAdj": 1001}, {}, InvalidParameter),
     ("invalid mode: x", {"Binds": ["/a:/b:x"]}, {}, InvalidParameter),
     ("invalid volume specification", {"Binds": ["/a"]}, {}, InvalidParameter),

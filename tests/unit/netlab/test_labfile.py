@@ -198,9 +198,9 @@ def test_what_runs_on_a_host() -> None:
 def test_anchors_and_merges() -> None:
     found = lab("""
         hosts:
-          a: &node {cnm: , containers: {c: &c {image: host, hostname: x}}}
+          a: &node {cnm: , containers: {cc: &c {image: host, hostname: x}}}
           b: {<<: *node, networks: {n: }}
-          c: {<<: *node, containers: {c: {<<: *c, hostname: y}}}
+          c: {<<: *node, containers: {cc: {<<: *c, hostname: y}}}
     """)
     assert [host.daemon("cnm") for host in found.hosts] == [Daemon("cnm")] * 3
     assert [host.containers[0].hostname for host in found.hosts] == ["x", "x", "y"]
@@ -209,7 +209,7 @@ def test_anchors_and_merges() -> None:
 def test_files_of_images_lie_beside_the_lab_file(tmp_path: Path) -> None:
     (tmp_path / "web.tar").touch()
     (tmp_path / "lab.yaml").write_text(
-        "hosts: {n1: {cnm: , containers: {c: {image: web}}}}\n"
+        "hosts: {n1: {cnm: , containers: {cc: {image: web}}}}\n"
         "images: {web: {rootfs: web.tar}, tools: {archive: web.tar}, box: busybox}\n"
     )
     assert load(tmp_path / "lab.yaml").images == (
@@ -242,10 +242,10 @@ def test_impairments() -> None:
 def test_checks() -> None:
     found = lab("""
         hosts:
-          a: {links: [{to: b, addresses: 10.0.0.1/24}], cnm: , containers: {c: {image: host}}}
+          a: {links: [{to: b, addresses: 10.0.0.1/24}], cnm: , containers: {cc: {image: host}}}
           b:
         checks:
-          - ping: {from: a/c, to: 10.0.0.2, family: 4}
+          - ping: {from: a/cc, to: 10.0.0.2, family: 4}
             name: out
           - tcp: {from: b, to: a, port: 80}
             expect: false
@@ -255,7 +255,7 @@ def test_checks() -> None:
     """)
     out, tcp, udp, packets = found.checks
     assert (out.name, out.kind, out.line, out.expect, out.within_s) == ("out", "ping", 6, True, 5.0)
-    assert out.probe == Ping(Place("a", "c"), ip_address("10.0.0.2"), family=4)
+    assert out.probe == Ping(Place("a", "cc"), ip_address("10.0.0.2"), family=4)
     assert tcp.name == "tcp b to a port 80"
     assert tcp.probe == Reach(Place("b"), Place("a"), 80, "tcp")
     assert (tcp.expect, tcp.within_s) == (False, 0.5)

@@ -186,6 +186,13 @@ HOST_TABLE = {
         "cnm:\nnetworks: {a: {engine: docker}}",
         '4: hosts.n1.networks.a.engine: the host has no daemon "docker"',
     ),
+    "container name": (
+        "cnm:\ncontainers: {c: {image: host}}",
+        (
+            '4: hosts.n1.containers.c: "c" is no name of a container: two characters at least, '
+            "letters, digits, dot, hyphen and underscore"
+        ),
+    ),
     "network that is not there": (
         "cnm:\nnetworks: {localnet: }\ncontainers: {c1: {image: host, networks: [localnt]}}",
         (
@@ -238,6 +245,13 @@ HOST_TABLE = {
     "a list for a text": (
         "cnm:\ncontainers: {c1: {image: [host]}}",
         "4: hosts.n1.containers.c1.image: needs a text, not a list",
+    ),
+    "the machine's sysctl": (
+        "sysctls: {kernel.pid_max: 5}",
+        (
+            "3: hosts.n1.sysctls: kernel.pid_max is the whole machine's: "
+            "a host has those that begin with net."
+        ),
     ),
     "an open quotation": (
         "processes: {web: 'sh -c \"x'}",

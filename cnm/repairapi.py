@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
-from cnm.types import EndpointState, NetworkSpec, OwnedObject, Repair
+from cnm.types import EndpointState, NetworkID, NetworkSpec, OwnedObject, Repair
 
 
 @runtime_checkable
@@ -28,3 +28,11 @@ class Repairable(Protocol):
 
     def remove_orphan(self, item: OwnedObject) -> None:
         """Remove a marked object that nothing in the store accounts for. Gone is success."""
+
+
+@runtime_checkable
+class RulesOwner(Protocol):
+    """Optional: has rules in the host's packet filter, where others load and flush theirs."""
+
+    def restore_rules(self, network_id: NetworkID) -> Sequence[Repair]:
+        """Put a network's rules right after somebody else's change. Unknown is success."""

@@ -23,7 +23,7 @@ from cnm.core.state import State
 from cnm.errors import CNMError, Conflict, SandboxGone
 from cnm.hostapi import SysctlLedger
 from cnm.ipamapi import LeaseAudit, PoolRequest
-from cnm.repairapi import Repairable
+from cnm.repairapi import Repairable, RulesOwner
 from cnm.sandboxapi import PlacedInterface, SandboxProvider
 from cnm.types import (
     Endpoint,
@@ -31,6 +31,7 @@ from cnm.types import (
     IPAddress,
     IpamPool,
     Network,
+    NetworkID,
     OwnedObject,
     Phase,
     PoolID,
@@ -101,6 +102,23 @@ class Reconciler:
         """The same comparison beside running work, under the locks of each part."""
         repairs = self._guarded("containers", self._recovery.sweep)
         return self._told(repairs + self._round())
+
+    def rules_changed(self) -> list[Repair]:
+        """Somebody else has changed the host's packet filter: look after our rules, now."""
+        repairs: list[Repair] = []
+        for network in self._state.networks():
+            driver = None if network.config_only else self._registry.driver(network.driver)
+            if isinstance(driver, RulesOwner):
+                what = f"rules of network {network.name}"
+                repairs += self._guarded(what, self._restore_rules, driver, network.id)
+        return self._told(repairs)
+
+    def _restore_rules(self, driver: RulesOwner, network_id: NetworkID) -> list[Repair]:
+        with self._locks.network(network_id, exclusive=True):
+            current = self._state.network(network_id)
+            if current is None or current.phase is not Phase.ACTIVE:
+                return []
+            return list(driver.restore_rules(network_id))
 
     @property
     def repairs(self) -> Sequence[Repair]:

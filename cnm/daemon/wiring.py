@@ -27,6 +27,7 @@ from cnm.runtime.container.imagefs import remove_tree
 from cnm.runtime.container.imagestore import ImageStore
 from cnm.runtime.kernel.monitor import RouteMonitor
 from cnm.runtime.kernel.netlink import Netlink
+from cnm.runtime.kernel.nftmonitor import RulesMonitor
 from cnm.runtime.kernel.sysctl import HostSysctls
 from cnm.runtime.sandbox import NamespaceSandboxes
 from cnm.store import SqliteStore
@@ -55,6 +56,10 @@ class Parts:
     def watch_routes(self) -> None:
         """Tell of routes that come to lie on a subnet of ours."""
         self.routes.watch(self._route_added)
+
+    def watch_rules(self) -> RulesMonitor:
+        """Put our rules right when others have changed theirs, a firewall that is loaded anew."""
+        return RulesMonitor(lambda: self.core.reconciler.rules_changed())
 
     def _route_added(self, route: HostRoute) -> None:
         try:

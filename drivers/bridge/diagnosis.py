@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_interface
 
 from cnm.drivers.bridge import firewall
+from cnm.drivers.bridge.others import CHAIN, mends
 from cnm.errors import KernelError
 from cnm.runtime.kernel import sysctl
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink
@@ -23,7 +24,7 @@ def diagnose() -> Sequence[Finding]:
     """(feature, works here or "warning", detail) for each."""
     findings: list[Finding] = in_scratch_namespace(_in_scratch)
     dropping = _others_that_drop()
-    forwarding = [chain for chain in dropping if chain.hook == "forward"]
+    forwarding = [chain for chain in dropping if chain.hook == "forward" and not mends(chain)]
     return [*findings, *map(_dropped, dropping), _filtered_bridges(forwarding)]
 
 
@@ -90,6 +91,8 @@ def _others_that_drop() -> list[BaseChain]:
 
 def _dropped(chain: BaseChain) -> Finding:
     feature = f"other firewalls: table {chain.family} {chain.table}, chain {chain.name}"
+    if mends(chain):
+        return feature, True, f"drops what is routed; our networks are accepted by {CHAIN}"
     if chain.hook == "forward":
         trouble = (
             "drops what is routed unless it says otherwise: accept the networks' bridges there"

@@ -22,6 +22,7 @@ from cnm.drivers.bridge.device import BridgePlan, Bridges
 from cnm.drivers.bridge.firewall import NetworkPolicy
 from cnm.drivers.bridge.forwarding import Forwarding
 from cnm.drivers.bridge.options import GatewayMode, parse_endpoint, parse_network
+from cnm.drivers.bridge.others import OthersForwarding
 from cnm.drivers.bridge.reaper import Reaper
 from cnm.drivers.bridge.record import NetworkRecord, complete
 from cnm.drivers.bridge.ruleset import Ruleset
@@ -59,7 +60,7 @@ def create(context: DriverContext) -> BridgeDriver:
 
 
 class BridgeDriver:
-    """NetworkDriver, NetworkChecker, DeviceOwner, Diagnostic and Repairable."""
+    """NetworkDriver, NetworkChecker, DeviceOwner, Diagnostic, Repairable and RulesOwner."""
 
     name = "bridge"
     capability = Capability()
@@ -78,6 +79,7 @@ class BridgeDriver:
         self._bridges = Bridges(netlink, self._reaper)
         self._pairs = Pairs(netlink, self._reaper)
         self._ruleset = Ruleset(nft, generation)
+        self._others = OthersForwarding(nft, generation)
         self._forwarding = Forwarding(settings, netlink, self._ruleset.guard)
         self._networks: dict[NetworkID, NetworkRecord] = {}
         self._bridge_names: dict[str, NetworkID] = {}
@@ -119,6 +121,8 @@ class BridgeDriver:
             self._bridges.check(new.bridge)
             self._ruleset.add(network.id, self._policy(new))
             undo.push(self._ruleset.remove, network.id)
+            undo.push(self._others.remove, network.id)
+            self._others.add(network.id, self._policy(new))
             undo.push(self._bridges.delete, new.bridge)  # an adopted one may be half done
             self._bridges.ensure(new.bridge)
             undo.push(self._forwarding.release, network.id)  # of two needs one may be stated
@@ -138,6 +142,8 @@ class BridgeDriver:
             self._forwarding.release(network_id)
         with teardown.step():
             self._bridges.delete(known.bridge)
+        with teardown.step():
+            self._others.remove(network_id)
         with teardown.step():
             self._ruleset.remove(network_id)
         teardown.finish()
@@ -214,6 +220,7 @@ class BridgeDriver:
             for link, kind, identity in owner.owned_links(self._netlink)
         ]
         found += [OwnedObject("table", name, _NO_NETWORK) for name in self._ruleset.stale()]
+        found += [OwnedObject("chain", name, _NO_NETWORK) for name in self._others.stale()]
         strays = self._bridges.stray_addresses(self._plans())
         return found + [OwnedObject("address", str(stray), _NO_NETWORK) for stray in strays]
 
@@ -242,10 +249,18 @@ class BridgeDriver:
         trouble.finish()
         return repairs
 
+    def restore_rules(self, network_id: NetworkID) -> list[Repair]:
+        """See ``RulesOwner``."""
+        known = self._networks.get(network_id)
+        return self._rules_in_order(known) if known is not None else []
+
     def remove_orphan(self, item: OwnedObject) -> None:
         """Looks again first: a link by its mark, elements by what is known now."""
         if item.kind == "table":
             self._ruleset.remove_stale()
+            return
+        if item.kind == "chain":
+            self._others.remove_stale()
             return
         if item.kind == "address":
             for stray in self._bridges.stray_addresses(self._plans()):
@@ -291,8 +306,13 @@ class BridgeDriver:
                 f"network {holder} ({wanted.name}): networks have same bridge name"
             )
 
+    def _rules_in_order(self, known: NetworkRecord) -> list[Repair]:
+        policy = self._policy(known)
+        repairs = self._ruleset.restore(known.spec.id, policy)
+        return [*repairs, *self._others.add(known.spec.id, policy)]
+
     def _put_in_order(self, known: NetworkRecord) -> list[Repair]:
-        repairs = self._ruleset.restore(known.spec.id, self._policy(known))
+        repairs = self._rules_in_order(known)
         repairs += self._bridges.ensure(known.bridge)
         self._forwarding.need(known.spec)
         return repairs

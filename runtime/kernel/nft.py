@@ -33,6 +33,7 @@ __all__ = ["BaseChain", "Batch", "Chain", "LibNft", "Map", "Nft", "Rule", "Set",
 T = TypeVar("T")
 
 _TABLE_LINE = re.compile(r"^table (\S+) (\S+)$", re.MULTILINE)
+_COUNTER = re.compile(r" counter packets \d+ bytes \d+\b")
 _ERROR = re.compile(r"Error: (?P<what>[^\n]*)")
 _COMMAND_SHOWN = 120  # characters of a refused command that an error quotes
 _ERRNOS = {os.strerror(number): number for number in sorted(errno.errorcode, reverse=True)}
@@ -81,6 +82,25 @@ class Nft(Protocol):
 
         :raises KernelError: ENOENT: there is no such set or map.
         """
+
+    # chains of ours in tables of others
+
+    def rules(self, family: str, table: str, chain: str) -> Sequence[str]:
+        """The rules of a chain, in nft text without counters and comments.
+
+        :raises KernelError: ENOENT: there is no such chain.
+        """
+
+    def jumps(self, family: str, table: str, base: str, chain: str) -> bool:
+        """Whether a chain has a rule that only jumps to another one."""
+
+    def hook_chain(
+        self, family: str, table: str, base: str, chain: str, rules: Sequence[str]
+    ) -> None:
+        """Have the chain hold these rules, and ``base`` jump to it at its end; one transaction."""
+
+    def unhook_chain(self, family: str, table: str, base: str, chain: str) -> None:
+        """Remove the chain and the jumps to it. Gone is success."""
 
 
 class LibNft:
@@ -146,6 +166,53 @@ class LibNft:
                 raise
             text = self._run(f"list map {family} {table} {name}", what, as_json=True)
         return _elements(text)
+
+    def rules(self, family: str, table: str, chain: str) -> Sequence[str]:
+        """See :meth:`Nft.rules`."""
+        text = self._run(f"list chain {family} {table} {chain}", f"listing nft chain {chain}")
+        lines = (line.strip() for line in text.splitlines() if line.startswith("\t\t"))
+        return [_COUNTER.sub("", line) for line in lines if not line.startswith("type ")]
+
+    def jumps(self, family: str, table: str, base: str, chain: str) -> bool:
+        """See :meth:`Nft.jumps`."""
+        return bool(self._jumps(family, table, base, chain))
+
+    def _jumps(self, family: str, table: str, base: str, chain: str) -> Sequence[int]:
+        """Handles of the rules of a chain that only jump to another one."""
+        what = f"listing nft chain {base}"
+        text = self._run(f"list chain {family} {table} {base}", what, as_json=True)
+        found = (item["rule"] for item in json.loads(text)["nftables"] if "rule" in item)
+        return [
+            rule["handle"]
+            for rule in found
+            if [part for part in rule["expr"] if "counter" not in part]
+            == [{"jump": {"target": chain}}]
+        ]
+
+    def hook_chain(
+        self, family: str, table: str, base: str, chain: str, rules: Sequence[str]
+    ) -> None:
+        """See :meth:`Nft.hook_chain`."""
+        place = f"{family} {table}"
+        lines = [f"add chain {place} {chain}", f"flush chain {place} {chain}"]
+        for rule in rules:
+            match, _, verdict = rule.rpartition(" ")
+            lines.append(f"add rule {place} {chain} {match} counter {verdict}")
+        if not self._jumps(family, table, base, chain):
+            lines.append(f"add rule {place} {base} counter jump {chain}")
+        self._change("\n".join(lines), f"accepting our networks in nft {place} {base}")
+
+    def unhook_chain(self, family: str, table: str, base: str, chain: str) -> None:
+        """See :meth:`Nft.unhook_chain`."""
+        place = f"{family} {table}"
+        try:
+            handles = self._jumps(family, table, base, chain)
+            lines = [f"delete rule {place} {base} handle {handle}" for handle in handles]
+            lines += [f"flush chain {place} {chain}", f"delete chain {place} {chain}"]
+            self._change("\n".join(lines), f"removing nft chain {place} {chain}")
+        except KernelError as error:
+            if error.errno != errno.ENOENT:
+                raise
 
     def _change(self, commands: str, what: str) -> None:
         if log.isEnabledFor(logging.DEBUG):

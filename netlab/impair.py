@@ -65,8 +65,7 @@ def apply(wire: Wire, impairment: Impairment) -> None:
     """
     ways = [0, 1] if impairment.direction == "both" else [0 if impairment.direction == "out" else 1]
     by_netem = has_netem()
-    if not by_netem:
-        _refuse_without_netem(impairment)
+    check(impairment, by_netem)
     for way in (0, 1):
         _set_queue(wire, way, impairment if way in ways else Impairment(), by_netem)
         _set_loss(wire, way, 0.0 if by_netem or way not in ways else impairment.loss_percent)
@@ -162,7 +161,8 @@ def has_netem() -> bool:
     return _NO_NETEM not in tried.stderr
 
 
-def _refuse_without_netem(wish: Impairment) -> None:
+def check(wish: Impairment, by_netem: bool | None = None) -> None:
+    """Refuse what this kernel cannot do. :raises LabError: what, and what to do."""
     asked = [
         name
         for name, value in (
@@ -173,7 +173,7 @@ def _refuse_without_netem(wish: Impairment) -> None:
         )
         if value
     ]
-    if asked:
+    if asked and not (has_netem() if by_netem is None else by_netem):
         raise LabError(
             f"this kernel has no netem (CONFIG_NET_SCH_NETEM): {', '.join(asked)} cannot be done "
             "here, loss and rate can; `netlab vm` has a kernel with it"

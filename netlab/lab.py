@@ -27,6 +27,7 @@ from cnm.netlab import (
     content,
     daemons,
     groups,
+    impair,
     labfile,
     machine,
     marks,
@@ -180,6 +181,7 @@ class Lab:
             }
             made += topology.ensure(self.spec, spaces, progress.advance)
             self._set_sysctls(spaces)
+        made += self._impair()
         made += self._fill(spawner, progress)
         return made
 
@@ -241,6 +243,25 @@ class Lab:
             ],
             groups=groups.folders(self.name, host.name),
         )
+
+    def _impair(self) -> list[str]:
+        """Links that the file impairs, and with which nothing is wrong: it was never done."""
+        made = []
+        for link in self.spec.links:
+            if link.impairment is not None and not impair.read(self.wire(link)):
+                impair.apply(self.wire(link), link.impairment)
+                made.append(f"impairment of {link.name}")
+        return made
+
+    def namespace_of(self, node: str) -> str:
+        """Path of the namespace of a host, router or switch."""
+        is_switch = any(switch.name == node for switch in self.spec.switches)
+        return str(marks.netns_path(self.name, model.SWITCHES if is_switch else node))
+
+    def wire(self, link: model.Link) -> impair.Wire:
+        """A link with the namespaces of its ends."""
+        first, second = link.ends
+        return impair.Wire(link, (self.namespace_of(first.node), self.namespace_of(second.node)))
 
     def _set_sysctls(self, spaces: Mapping[str, NetNS]) -> None:
         for host in self.spec.hosts:

@@ -109,7 +109,12 @@ def _dispatch(argv: Sequence[str]) -> int:
     command = load(argv[0])
     if command is None:
         return _failed(_NOT_YET)
-    return command.run(parser_for(argv[0], command).parse_args(argv))
+    parser = parser_for(argv[0], command)
+    args, rest = parser.parse_known_args(argv)
+    if rest and (not hasattr(args, "rest") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest  # words after options, which argparse has no way to take
+    return command.run(args)
 
 
 def _overview() -> argparse.ArgumentParser:

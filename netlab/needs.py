@@ -8,8 +8,9 @@ import shutil
 from collections.abc import Callable
 
 from cnm.errors import KernelError
+from cnm.netlab import impair
 from cnm.netlab.errors import LabError
-from cnm.netlab.model import Lab
+from cnm.netlab.model import Lab, Link
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.scratch import in_scratch_namespace
 
@@ -37,12 +38,22 @@ def check(lab: Lab) -> None:
                 f"CONFIG_BRIDGE_VLAN_FILTERING: {_ELSEWHERE}"
             )
     for link in lab.links:
+        _check_impairment(lab, link)
         for end in link.ends:
             if end.subinterfaces and not in_scratch_namespace(_can_tag):
                 raise LabError(
                     f"{lab.path}: {end}: vlans need a kernel with 802.1Q (module 8021q): "
                     f"{_ELSEWHERE}"
                 )
+
+
+def _check_impairment(lab: Lab, link: Link) -> None:
+    if link.impairment is None:
+        return
+    try:
+        impair.check(link.impairment)
+    except LabError as error:
+        raise LabError(f"{lab.path}: link {link.name}: {error}") from None
 
 
 def _check_programs(lab: Lab) -> None:

@@ -48,8 +48,15 @@ def summary(results: Sequence[Result]) -> str:
     return f"{many}: {len(results) - failed} ok, {failed} failed"
 
 
-def junit(lab: Lab, results: Sequence[Result]) -> str:
+def junit(labs: Sequence[tuple[Lab, Sequence[Result]]]) -> str:
     """The results as JUnit XML, one suite a lab."""
+    root = ElementTree.Element("testsuites")
+    root.extend(_suite(lab, results) for lab, results in labs)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suite(lab: Lab, results: Sequence[Result]) -> ElementTree.Element:
     failed = sum(not result.passed for result in results)
     taken = sum(result.seconds for result in results)
     suite = ElementTree.Element(
@@ -61,28 +68,28 @@ def junit(lab: Lab, results: Sequence[Result]) -> str:
         skipped="0",
         time=f"{taken:.3f}",
     )
-    for result in results:
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=f"netlab.{lab.name}",
-            name=_clean(result.check.name),
-            time=f"{result.seconds:.3f}",
-            file=str(lab.path),
-            line=str(result.check.line),
-        )
-        if not result.passed:
-            told = _clean(_told(result))
-            ElementTree.SubElement(case, "failure", message=told).text = told
-    root = ElementTree.Element("testsuites")
-    root.append(suite)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    suite.extend(_case(lab, result) for result in results)
+    return suite
 
 
-def write_junit(path: Path, lab: Lab, results: Sequence[Result]) -> None:
+def _case(lab: Lab, result: Result) -> ElementTree.Element:
+    case = ElementTree.Element(
+        "testcase",
+        classname=f"netlab.{lab.name}",
+        name=_clean(result.check.name),
+        time=f"{result.seconds:.3f}",
+        file=str(lab.path),
+        line=str(result.check.line),
+    )
+    if not result.passed:
+        told = _clean(_told(result))
+        ElementTree.SubElement(case, "failure", message=told).text = told
+    return case
+
+
+def write_junit(path: Path, labs: Sequence[tuple[Lab, Sequence[Result]]]) -> None:
     """:raises OSError: the file cannot be written."""
-    path.write_text(junit(lab, results), encoding="utf-8")
+    path.write_text(junit(labs), encoding="utf-8")
 
 
 def _told(result: Result) -> str:

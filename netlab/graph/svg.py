@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
@@ -43,8 +44,10 @@ def draw(picture: Picture) -> str:
         f"<style>{_STYLE}</style>",
         '<rect width="100%" height="100%" fill="white"/>',
     ]
-    for number, wire in enumerate(picture.wires):
-        parts += _wire(wire, boxes, number)
+    drawn: Counter[frozenset[str]] = Counter()
+    for wire in picture.wires:
+        parts += _wire(wire, boxes, drawn[frozenset(wire.nodes())])
+        drawn[frozenset(wire.nodes())] += 1
     for node in picture.nodes:
         parts += _box(boxes[node.name], node.kind, texts[node.name])
     parts += [text for wire in picture.wires for text in _labels(wire, boxes)]
@@ -97,11 +100,11 @@ def _box(box: Box, kind: str, lines: Sequence[_Text]) -> Iterator[str]:
         yield f'<text x="{x:.1f}" y="{y:.1f}"{style}>{escape(line.text)}</text>'
 
 
-def _wire(wire: WireSeen, boxes: dict[str, Box], number: int) -> Iterator[str]:
+def _wire(wire: WireSeen, boxes: dict[str, Box], beside: int) -> Iterator[str]:
+    """``beside``: links between the same two nodes that are drawn already."""
     first, second = (boxes[name] for name in wire.nodes())
     (x1, y1), (x2, y2) = first.middle, second.middle
-    # links side by side between the same two nodes must not lie on each other
-    bend = (number % 3 - 1) * 18
+    bend = (beside + 1) // 2 * 36 * (1 if beside % 2 else -1)
     style = "wire" if wire.up and "cut" not in wire.note else "wire down"
     yield (
         f'<path class="{style}" d="M{x1:.1f},{y1:.1f} Q{(x1 + x2) / 2 + bend:.1f},'

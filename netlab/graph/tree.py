@@ -34,6 +34,8 @@ def _of_node(node: NodeSeen, picture: Picture) -> Iterator[_Line]:
     ends = {end: wire for wire in picture.wires for end in (wire.first, wire.second)}
     bridges = {network.bridge for network in node.networks if network.bridge}
     for item in node.interfaces:
+        if item.name == node.name and node.kind == "switch":
+            continue  # the switch itself
         wire = ends.get(f"{node.name}:{item.name}")
         if wire is not None:
             yield _Line(_plugged(node, item, wire))

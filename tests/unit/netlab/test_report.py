@@ -34,7 +34,7 @@ def test_a_failed_line_says_what_was_seen_and_how_often_it_was_tried() -> None:
 
 
 def test_junit_is_xml_with_a_failure_and_its_place() -> None:
-    root = ElementTree.fromstring(report.junit(_LAB, [_GOOD, _BAD]))
+    root = ElementTree.fromstring(report.junit([(_LAB, [_GOOD, _BAD])]))
     suite = root.find("testsuite")
     assert suite is not None
     assert (suite.get("name"), suite.get("tests"), suite.get("failures")) == ("two", "2", "1")
@@ -48,5 +48,5 @@ def test_junit_is_xml_with_a_failure_and_its_place() -> None:
 
 def test_what_xml_has_no_way_to_say_is_replaced() -> None:
     odd = Result(_GOOD.check, False, "bell \x07, null \x00", 0.1, 1)
-    root = ElementTree.fromstring(report.junit(_LAB, [odd]))
+    root = ElementTree.fromstring(report.junit([(_LAB, [odd])]))
     assert "bell ?, null ?" in "".join(root.itertext())

@@ -20,7 +20,6 @@ from typing import Self
 # What changes something outside the process: netlink, mounts, the database, /proc/sys,
 # answers to clients.
 STEPS = "sendto,sendmsg,mount,umount2,fdatasync,fsync,pwrite64,write"
-_ENTRY = re.compile(rb"^(?:\[pid +\d+\] )?(%s)\(" % STEPS.replace(",", "|").encode(), re.M)
 HELD_MICROSECONDS = 10_000  # reader and kill take about 1 ms, more with all workers busy
 ATTACH_TIMEOUT_S = 20.0
 
@@ -28,11 +27,13 @@ ATTACH_TIMEOUT_S = 20.0
 class StepKiller:
     """From ``with`` to its end the steps of ``pid`` are counted; at ``when`` it is killed.
 
-    ``when`` 0 only counts. Afterwards ``steps`` tells how many there were, the one at
-    which it was killed included, and ``names`` which.
+    ``when`` 0 only counts. ``follow``: the steps of all its threads. Afterwards ``steps`` tells how
+    many there were, the one at which it was killed included, and ``names`` which.
     """
 
-    def __init__(self, pid: int, when: int) -> None:
+    def __init__(self, pid: int, when: int, steps: str = STEPS, *, follow: bool = True) -> None:
+        entry = rb"^(?:\[pid +\d+\] )?(%s)\(" % steps.replace(",", "|").encode()
+        self._entry = re.compile(entry, re.M)
         self.names: list[str] = []
         self.killed = False
         self._pid = pid
@@ -43,9 +44,9 @@ class StepKiller:
         # -s 0: contents of strings could look like calls
         self._strace = subprocess.Popen(
             [
-                *("strace", "-f", "-s", "0", "-p", str(pid)),
-                *("-e", f"trace={STEPS}", "-e", "signal=none"),
-                *("-e", f"inject={STEPS}:delay_enter={HELD_MICROSECONDS}"),
+                *("strace", *(["-f"] if follow else []), "-s", "0", "-p", str(pid)),
+                *("-e", f"trace={steps}", "-e", "signal=none"),
+                *("-e", f"inject={steps}:delay_enter={HELD_MICROSECONDS}"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -89,7 +90,7 @@ class StepKiller:
                     self._count()
 
     def _count(self) -> None:
-        self.names = [match.decode() for match in _ENTRY.findall(self._text)]
+        self.names = [match.decode() for match in self._entry.findall(self._text)]
         if self._when and len(self.names) >= self._when:
             os.kill(self._pid, signal.SIGKILL)
             self.killed = True

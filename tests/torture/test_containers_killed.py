@@ -1,8 +1,8 @@
 """SIGKILL at the Nth kernel step of a container's create, start, stop and removal.
 
-After each: namespaces, mounts, links, leases, directories and the runtime's own state are
-those of the containers that the API shows, a sweep repairs nothing, and the container
-can be started with its networks and its static address, or removed.
+After each: namespaces, mounts, links, leases, directories, control groups, processes and the
+runtime's own state are those of the containers that the API shows, a sweep repairs nothing, and
+the container can be started with its networks and its static address, or removed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from conftest import DaemonFactory
+from kernel.container.stage import listener, until
 from livedaemon import Answer, LiveDaemon
 from torture.stepkiller import StepKiller
 
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 Record = Callable[[str, object], None]  # pytest's record_property
 
 SAMPLE = 2  # kills of each verb in `make test`
-VERBS = ("create", "start", "stop", "remove")
+VERBS = ("create", "start", "start-private", "stop", "remove")
 STATIC, DYNAMIC = "10.9.0.77", "172.17.0.2"
 BODY: dict[str, Any] = {
     "Image": "host",
@@ -73,7 +74,7 @@ def test_every_step(live: LiveDaemon, verb: str, record_property: Record) -> Non
 
 def ready(live: LiveDaemon, verb: str) -> None:
     if verb != "create":
-        assert do(live, "create").status == 201
+        assert do(live, "create-private" if verb == "start-private" else "create").status == 201
     if verb in ("stop", "remove"):
         assert do(live, "start").status == 204
 
@@ -82,7 +83,10 @@ def do(live: LiveDaemon, verb: str) -> Answer:
     match verb:
         case "create":
             return live.http("POST", "/containers/create?name=web", BODY)
-        case "start":
+        case "create-private":
+            host = {**BODY["HostConfig"], "UsernsMode": "private"}
+            return live.http("POST", "/containers/create?name=web", {**BODY, "HostConfig": host})
+        case "start" | "start-private":
             return live.http("POST", "/containers/web/start")
         case "stop":
             return live.http("POST", "/containers/web/stop?t=0")
@@ -106,7 +110,7 @@ def kill_and_judge(live: LiveDaemon, verb: str, when: int) -> bool:
         live.start()
     judge(live)
     assert live.http("POST", "/cnm/v1/sweep").document == {"Repairs": []}
-    if verb in ("start", "stop"):
+    if verb in ("start", "start-private", "stop"):
         assert do(live, "start").status in (204, 304)
         judge(live)
         networks = live.http("GET", "/containers/web/json").document["NetworkSettings"]["Networks"]
@@ -129,8 +133,42 @@ def judge(live: LiveDaemon) -> None:
     assert names(live.exec_root / "containers") <= every
     links = [link for link in live.ip("link") if link["ifname"].startswith("veth")]
     assert len(links) == 2 * len(running)
+    judge_processes(live, running)
     held = {STATIC for _ in every} | {DYNAMIC for _ in running}
     assert leases(live) == {"10.9.0.1", "172.17.0.1"} | held
+
+
+def judge_processes(live: LiveDaemon, running: set[str]) -> None:
+    """One process for each that runs, in control groups of its own, and no other of ours."""
+    until("only what runs has control groups", lambda: set(groups(live)) == running)
+    shown = {
+        live.http("GET", f"/containers/{container_id}/json").document["State"]["Pid"]
+        for container_id in running
+    }
+    members = {pid for paths in groups(live).values() for pid in members_of(paths)}
+    assert members == shown
+    if (live.exec_root / "supervisor.sock").exists():
+        assert children(listener(live.exec_root / "supervisor.sock")) == shown
+    assert children(live.pid) == set()
+
+
+def groups(live: LiveDaemon) -> dict[str, list[Path]]:
+    """Control groups that bear the mark of this daemon's directory, by container."""
+    found: dict[str, list[Path]] = {}
+    for path in Path("/sys/fs/cgroup").glob("*/cnm/*"):
+        with contextlib.suppress(OSError):
+            if os.getxattr(path, "trusted.cnm") == str(live.exec_root).encode():
+                found.setdefault(path.name, []).append(path)
+    return found
+
+
+def members_of(paths: list[Path]) -> set[int]:
+    return {int(pid) for path in paths for pid in (path / "cgroup.procs").read_text().split()}
+
+
+def children(pid: int) -> set[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(word) for task in tasks for word in task.read_text().split()}
 
 
 def names(folder: Path) -> set[str]:

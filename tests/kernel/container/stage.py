@@ -145,20 +145,11 @@ class Stage:
 
     def supervisor_pid(self) -> int:
         """The process that listens for this exec root; 0: none."""
-        return self._listener("supervisor.sock")
+        return listener(Path(self.exec_root, "supervisor.sock"))
 
     def keeper_pid(self) -> int:
         """The process that keeps terminals."""
-        return self._listener("keeper.sock")
-
-    def _listener(self, name: str) -> int:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
-            try:
-                link.connect(f"{self.exec_root}/{name}")
-            except OSError:
-                return 0
-            credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            return int(struct.unpack("iii", credentials)[0])
+        return listener(Path(self.exec_root, "keeper.sock"))
 
     def close(self) -> None:
         """Take everything down, then look for what is left."""
@@ -180,6 +171,17 @@ class Stage:
         processes = [pid for pid in self.pids if pid and start_time(pid)]
         directories = Places(self.exec_root).ids()
         return [str(item) for item in (*groups, *mounts, *processes, *directories)]
+
+
+def listener(path: Path) -> int:
+    """The process that listens on a socket of the supervisor's kind; 0: none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+        try:
+            link.connect(str(path))
+        except OSError:
+            return 0
+        credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("iii", credentials)[0])
 
 
 def _mounts() -> Iterator[str]:

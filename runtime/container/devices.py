@@ -57,6 +57,7 @@ DEFAULT = (
     DeviceRule("c", 5, 0, "rwm"),  # tty
     DeviceRule("c", 5, 1, "rwm"),  # console
     DeviceRule("c", 5, 2, "rwm"),  # ptmx
+    DeviceRule("c", 10, 200, "rwm"),  # net/tun: of no use without the right to rule the network
     DeviceRule("c", 136, None, "rwm"),  # pts/*
 )
 

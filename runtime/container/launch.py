@@ -17,6 +17,7 @@ the container cannot look into them although they share its namespaces.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -85,8 +86,8 @@ def _run_guarded(
 ) -> None:
     """Report whatever goes wrong, then end."""
     try:
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)  # Python ignores two of them, we the others
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_DFL)  # Python ignores some, who started us others
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         run(channel, kept)
     except BaseException as error:
@@ -202,7 +203,7 @@ def _first_of_container(
     mountpoint = os.path.join(directory, "rootfs")
     os.makedirs(mountpoint, exist_ok=True)
     privileged = spec.security.privileged
-    os.setsid()
+    _new_session()
     syscalls.unshare(syscalls.CLONE_NEWNS)  # not before: pivot_root moves all who share it
     init = [Bind(plan.init_path, rootfs.INIT_DESTINATION, read_only=True)] if spec.init else []
     binds = mounts.take([*init, *spec.binds], users)
@@ -214,6 +215,7 @@ def _first_of_container(
     rootfs.add_host_nodes(nodes)
     null = rootfs.open_null()
     rootfs.mask(spec.hidden_paths, null)
+    rootfs.link_mounts()
     _name_host(spec.hostname, spec.domainname)
     standard.install(spec.process, streams, channel, console=True)
     _wait_for_go(channel)
@@ -222,7 +224,7 @@ def _first_of_container(
     mounts.place(binds, spec.tmpfs)
     os.makedirs(spec.process.working_directory, exist_ok=True)
     if not privileged:
-        rootfs.mask(rootfs.MASKED, null)
+        rootfs.mask(rootfs.masked(), null)
         rootfs.make_read_only(rootfs.READ_ONLY)
     if spec.root.read_only:
         rootfs.make_root_read_only()
@@ -231,6 +233,13 @@ def _first_of_container(
     _become_command(
         spec.process, plan.confinement, users, spec.hostname, channel, wrapper, own_mounts=True
     )
+
+
+def _new_session() -> None:
+    """Of processes, and of keys: those of whoever started the daemon are not the container's."""
+    os.setsid()
+    with contextlib.suppress(OSError):  # a kernel without keys, or a quota of them: nothing is lost
+        syscalls.join_new_keyring()
 
 
 def _wait_for_go(channel: socket.socket) -> None:
@@ -276,7 +285,7 @@ def _first_of_exec(
     channel: socket.socket,
     streams: tuple[int, int, int] | None,
 ) -> None:
-    os.setsid()
+    _new_session()
     rest = _NAMESPACES & ~syscalls.CLONE_NEWPID
     syscalls.setns(init, rest | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP)
     users = Users(held.ids, init)

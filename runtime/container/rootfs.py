@@ -10,6 +10,7 @@ the container, whatever it says.
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -52,6 +53,8 @@ MASKED = (
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )
+# how hot processors are tells what they compute (GHSA-6fw5-f8r9-fgfm)
+_MASKED_PATTERN = "/sys/devices/system/cpu/cpu*/thermal_throttle"
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _NODES = {  # name in /dev: major, minor
@@ -68,7 +71,6 @@ _LINKS = {
     "stdin": "/proc/self/fd/0",
     "stdout": "/proc/self/fd/1",
     "stderr": "/proc/self/fd/2",
-    "core": "/proc/kcore",
 }
 
 
@@ -154,6 +156,8 @@ def _mount_devices(shm_size_bytes: int, tty_group: int) -> None:
         _make_node(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(*numbers))
     for name, target in _LINKS.items():
         os.symlink(target, f"/dev/{name}")
+    if os.path.exists("/proc/kcore"):
+        os.symlink("/proc/kcore", "/dev/core")
     pts = f"newinstance,ptmxmode=0666,mode=0620,gid={tty_group}"
     _mount_new("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, pts)
     _mount_new("tmpfs", "/dev/shm", _NONE, f"mode=1777,size={shm_size_bytes}", source="shm")
@@ -192,6 +196,17 @@ def add_host_nodes(nodes: Iterable[HostNode]) -> None:
         os.makedirs(os.path.dirname(node.path), exist_ok=True)
         if not os.path.lexists(node.path):
             _make_node(node.path, node.mode, node.device)
+
+
+def masked() -> list[str]:
+    """What is hidden of ``/proc`` and ``/sys``, as the container has them."""
+    return [*MASKED, *glob.glob(_MASKED_PATTERN)]
+
+
+def link_mounts() -> None:
+    """``/etc/mtab``, which old programs read, where an image has none; as Docker does."""
+    if os.path.isdir("/etc") and not os.path.lexists("/etc/mtab"):
+        os.symlink("/proc/mounts", "/etc/mtab")
 
 
 def open_null() -> int:

@@ -62,6 +62,7 @@ _SYS_MOVE_MOUNT = 429
 _SYS_CLOSE_RANGE = 436
 _SYS_MOUNT_SETATTR = 442
 
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 _CAPABILITY_VERSION_3 = 0x20080522
 # _IOWR(0xFF, 11, struct pidfd_info) with the first published size, 64 bytes (Linux 6.13);
 # the exit code is there from 6.15 on, for a pidfd that was open when the process ended.
@@ -219,6 +220,12 @@ def set_domain_name(name: str) -> None:
     """setdomainname(2)."""
     raw = name.encode()
     _check(_libc.setdomainname(raw, ctypes.c_size_t(len(raw))), "setdomainname")
+
+
+def join_new_keyring() -> None:
+    """keyctl(2): have a new, empty session keyring; children have it too."""
+    number = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+    raw(number, "new session keyring", _KEYCTL_JOIN_SESSION_KEYRING, 0)
 
 
 def exit_status(pidfd: int) -> int | None:

@@ -15,7 +15,7 @@ import pytest
 from kernel.container.stage import Stage, new_id, until
 
 from cnm.errors import InvalidParameter, StartFailed
-from cnm.runtime.container import rootfs
+from cnm.runtime.container import rootfs, syscalls
 from cnm.runtimeapi import Bind, Propagation, ResourceLimit, Security, Tmpfs
 
 pytestmark = pytest.mark.kernel
@@ -272,6 +272,34 @@ def test_the_first_group_is_among_the_others(stage: Stage) -> None:
     assert stage.shell(script, user="web").split() == [
         *("Gid:", "1001", "1001", "1001", "1001", "Groups:", "1001", "1002"),
     ]
+
+
+def test_signals_are_as_the_kernel_has_them(stage: Stage) -> None:
+    """Whatever who started the daemon ignores: a shell ignores interrupts for its background."""
+    kept = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        _, shown = stage.run("grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status")
+    finally:
+        signal.signal(signal.SIGUSR2, kept)
+    assert shown.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
+# keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING), by number: Python has no name for it
+SESSION_KEYRING = """
+import ctypes, os
+number = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+print(ctypes.CDLL(None).syscall(number, 0, -3, 0))
+"""
+
+
+def test_the_keys_of_who_started_us_stay_ours(stage: Stage) -> None:
+    syscalls.join_new_keyring()  # of this process, and so of the supervisor that it starts
+    words = ("python3", "-c", SESSION_KEYRING)
+    ours = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    _, theirs = stage.run(*words, lower=("/",), security=Security(privileged=True))
+    assert int(ours) > 0
+    assert int(theirs) > 0
+    assert ours != theirs
 
 
 def test_hidden_paths(stage: Stage, tmp_path: Path) -> None:

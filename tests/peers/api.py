@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import select
 import socket
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,11 @@ class Api:
         """
         content = body if isinstance(body, bytes) else json.dumps(body) if body else None
         kind = "application/x-tar" if isinstance(body, bytes) else "application/json"
+        address = f"{prefix or f'/v{self._version}'}{path}"
+        if self._has_been_closed():
+            self.close()
         if self._connection is None:
             self._connection = UnixConnection(self._path)
-        address = f"{prefix or f'/v{self._version}'}{path}"
         try:
             self._connection.request(method, address, content, {"Content-Type": kind})
             response = self._connection.getresponse()
@@ -65,6 +68,12 @@ class Api:
         with contextlib.suppress(ValueError):  # a progress stream, or nothing
             return json.loads(text)
         return None
+
+    def _has_been_closed(self) -> bool:
+        """By the engine, while nothing was asked: then it can be read, and says nothing."""
+        if self._connection is None or self._connection.sock is None:
+            return False
+        return bool(select.select([self._connection.sock], [], [], 0)[0])
 
     def another(self) -> Api:
         """A further connection, for calls side by side."""

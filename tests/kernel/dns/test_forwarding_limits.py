@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 
 import dnslib
 import pytest
 from kernel.dns.conftest import ClientFactory, ServerFactory
 from kernel.dns.upstreams import (
     ADDRESS,
+    Behaviour,
     Client,
+    Raw,
+    Seen,
     Server,
     addresses,
     answer,
+    failing,
     opened,
     question,
     rcode,
@@ -197,6 +202,46 @@ def test_a_reply_that_fails_leaves_the_others_alone(
     (failure,) = asking.failures
     assert isinstance(failure, ExceptionGroup)
     asking.failures.clear()
+
+
+def test_whatever_servers_do_each_question_has_one_reply(
+    neighbour: SandboxPlace, serve: ServerFactory, client: ClientFactory
+) -> None:
+    moods: list[Behaviour] = [
+        well(),
+        well(ttl=1),
+        silent,
+        failing("SERVFAIL"),
+        failing("NXDOMAIN", soa=True),
+        lambda seen: [b"noise", *well()(seen)],
+        lambda seen: [seen.message[:12] * 9] * 9,
+        lambda seen: [Raw(b"\1\0x", then_close=False)] if seen.transport == "tcp" else [_cut(seen)],
+    ]
+    chance = random.Random(20)
+
+    def moody(seen: Seen) -> Sequence[bytes | Raw]:
+        return chance.choice(moods)(seen)
+
+    asking = client(serve("127.0.0.2", moody), serve("127.0.0.3", moody), "127.0.0.9")
+    before = open_sockets()
+    waiting = []
+    for _ in range(20):
+        for place in (None, neighbour):
+            names = [f"{chance.randrange(100)}.example.com" for _ in range(10)]
+            waiting += [asking.send(question(name), place) for name in names]
+        asking.loop.turn(0.01)
+    asking.until(lambda: all(waiting), "all replies")
+    assert {len(replies) for replies in waiting} == {1}
+    asking.forwarder.forget(neighbour)
+    asking.forwarder.forget(asking.place)
+    assert asking.counters.ignored > 0
+    asking.until(lambda: open_sockets() <= before, "the servers' ends to be closed as well")
+
+
+def _cut(seen: Seen) -> bytes:
+    reply = seen.parsed.reply()
+    reply.header.tc = 1
+    return bytes(reply.pack())
 
 
 def test_everything_is_closed_at_the_end(serve: ServerFactory, client: ClientFactory) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dnslib
 import pytest
 from kernel.dns.conftest import ClientFactory, ServerFactory
-from kernel.dns.upstreams import ADDRESS, Seen, addresses, answer, question, rcode, well
+from kernel.dns.upstreams import ADDRESS, Seen, addresses, answer, question, rcode, silent, well
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -90,6 +90,23 @@ def test_out_of_the_cache_the_opt_is_for_who_asks(
     assert opt(again) is not None
     assert options(again) == {}
     assert len(server.seen) == 1
+
+
+def test_who_shares_an_answer_has_no_opt_of_another(
+    serve: ServerFactory, client: ClientFactory
+) -> None:
+    server = serve("127.0.0.2", silent)
+    asking = client(server)
+    queries = (question("www.example.com", "A", edns()), question("www.example.com"))
+    waiting = [asking.send(query) for query in queries]
+    asking.until(lambda: server.seen, "the query")
+    (seen,) = server.seen
+    server.tell(seen, *with_opt(seen))
+    asking.until(lambda: all(waiting), "both replies")
+    first, second = (dnslib.DNSRecord.parse(replies[0]) for replies in waiting)
+    assert options(first) == {NSID: b"ns1"}
+    assert opt(second) is None
+    assert addresses(second) == [ADDRESS]
 
 
 @pytest.mark.parametrize("flag", ["do", "cd", "ad", "not rd"])

@@ -148,3 +148,12 @@ def test_who_refuses_tcp_is_not_taken_for_dead(serve: ServerFactory, client: Cli
     assert addresses(asking.ask("long.example.com")) == [ADDRESS]
     first.behave = well(PARTIAL)
     assert addresses(asking.ask("short.example.com")) == [PARTIAL]
+
+
+def test_who_answered_by_udp_is_not_silent(serve: ServerFactory, client: ClientFactory) -> None:
+    first = serve("127.0.0.2", over_tcp(Raw(b"", then_close=False)))
+    asking = client(first, serve("127.0.0.3", well()))
+    for number in range(3):
+        assert addresses(asking.ask(f"long{number}.example.com")) == [ADDRESS]
+    first.behave = well(PARTIAL)
+    assert addresses(asking.ask("short.example.com")) == [PARTIAL]

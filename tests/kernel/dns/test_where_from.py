@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import dnslib
 import pytest
 from kernel.dns.conftest import ClientFactory, ServerFactory
-from kernel.dns.upstreams import ADDRESS, Client, addresses, opened, question, rcode, well
+from kernel.dns.upstreams import (
+    ADDRESS,
+    Client,
+    addresses,
+    extended_error,
+    opened,
+    question,
+    rcode,
+    well,
+)
 from kernel.namespaces import Namespace, poll
+
+from cnm.runtime.kernel.loop import READ
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -177,6 +190,64 @@ def test_a_namespace_whose_links_went_fails_at_once(
     wire.box.sh("link delete eth0")
     assert rcode(asking.ask("b.example.com")) == "SERVFAIL"
     assert len(server.seen) == 1
+
+
+def test_what_a_router_says_is_believed(
+    wire: Wire, serve: ServerFactory, client: ClientFactory
+) -> None:
+    wire.lead_out()
+    wire.host.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    wire.host.sh("route add unreachable 198.18.0.0/15")
+    reply = client("198.18.0.1").ask(edns=dnslib.EDNS0())
+    assert extended_error(reply) == (22, "198.18.0.1: no route to host")
+    asking = client("198.18.0.1", serve("127.0.0.3", well()))
+    assert addresses(asking.ask("b.example.com")) == [ADDRESS]
+
+
+def test_sandboxes_that_share_a_question_part_without_harm(
+    wire: Wire, resolv_conf: Path, serve: ServerFactory, client: ClientFactory
+) -> None:
+    wire.lead_out()
+    server = serve("127.0.0.1", lambda _seen: [], wire.host)
+    resolv_conf.write_text("nameserver 127.0.0.1\n")
+    asking = client()
+    with opened(wire.box, "another") as another:
+        waiting = [asking.send(question("www.example.com"), each) for each in (None, another)]
+        asking.until(lambda: server.seen, "the query")
+        asking.forwarder.forget(asking.place)
+        for answer in well()(server.seen[0]):
+            assert isinstance(answer, bytes)
+            server.tell(server.seen[0], answer)
+        asking.until(lambda: waiting[1], "the reply")
+        assert waiting[0] == []
+        alone = asking.send(question("other.example.com"), another)
+        before = set(os.listdir("/proc/self/fd"))
+        asking.forwarder.forget(another)
+        assert len(before - set(os.listdir("/proc/self/fd"))) == 1  # nobody waits any more
+        assert alone == []
+
+
+def test_a_resolv_conf_that_points_at_ourselves_leads_in_no_circle(
+    wire: Wire, resolv_conf: Path, client: ClientFactory
+) -> None:
+    wire.lead_out()
+    resolv_conf.write_text("nameserver 127.0.0.1\n")
+    asking = client()
+    with opened(wire.host, "host") as host, socket.socket(type=socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 53))
+
+        def ready(_events: int) -> None:
+            query, source = listener.recvfrom(4096)
+            asking.forwarder.forward(host, (), query, partial(_send_to, listener, source))
+
+        asking.loop.watch(listener.fileno(), READ, ready)
+        assert rcode(asking.ask()) == "SERVFAIL"
+        asking.loop.forget(listener.fileno())
+    assert (asking.counters.asked_upstream, asking.counters.joined) == (1, 3)
+
+
+def _send_to(listener: socket.socket, client: tuple[str, int], reply: bytes) -> None:
+    listener.sendto(reply, client)
 
 
 # the host's resolv.conf while it changes

@@ -109,6 +109,22 @@ def test_who_shares_an_answer_has_no_opt_of_another(
     assert addresses(second) == [ADDRESS]
 
 
+def test_who_shares_an_answer_has_an_opt_if_it_sent_one(
+    serve: ServerFactory, client: ClientFactory
+) -> None:
+    server = serve("127.0.0.2", silent)
+    asking = client(server)
+    queries = (question("www.example.com"), question("www.example.com", "A", edns()))
+    waiting = [asking.send(query) for query in queries]
+    asking.until(lambda: server.seen, "the query")
+    server.tell(server.seen[0], bytes(answer(server.seen[0]).pack()))
+    asking.until(lambda: all(waiting), "both replies")
+    first, second = (opt(dnslib.DNSRecord.parse(replies[0])) for replies in waiting)
+    assert first is None
+    assert second is not None
+    assert second.edns_len == 1232
+
+
 @pytest.mark.parametrize("flag", ["do", "cd", "ad", "not rd"])
 def test_what_changes_an_answer_keeps_it_apart(
     flag: str, serve: ServerFactory, client: ClientFactory

@@ -66,7 +66,7 @@ def text(metrics: Sequence[Metric]) -> str:
 
 def targets_text(metrics: Sequence[Metric]) -> str:
     """For the terminal: what we want to reach."""
-    rows = [["target", "at most", "is", ""]]
+    rows = [["target", "wanted", "is", ""]]
     for outcome in outcomes(metrics):
         target = outcome.target
         bound = f"{figure(outcome.bound)} {outcome.unit} ({target.words})"
@@ -108,7 +108,7 @@ def targets_markdown(document: Document) -> str:
         ]
         for outcome in outcomes(document["metrics"])
     ]
-    table = _markdown(["metric", "at most", "median", "reached"], rows)
+    table = _markdown(["metric", "wanted", "median", "reached"], rows)
     return f"{table}\n\n{origin(document)}"
 
 

@@ -14,7 +14,10 @@ _TOLERANCE = 1e-9  # of floating point
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """At most ``factor`` times what ``of`` needs; at most ``factor`` alone if it is nobody."""
+    """At most ``factor`` times what ``of`` needs; at most ``factor`` alone if it is nobody.
+
+    Of a metric of which more is better: at least.
+    """
 
     metric: str
     factor: float
@@ -28,11 +31,14 @@ class Outcome:
 
     target: Target
     unit: str
+    better: Literal["lower", "higher"]
     bound: float
     value: float
 
     @property
     def reached(self) -> bool:
+        if self.better == "higher":
+            return self.value >= self.bound - _TOLERANCE
         return self.value <= self.bound + _TOLERANCE
 
 
@@ -43,6 +49,9 @@ TARGETS = (
     Target("endpoint.detach", 1.3, "floor", "1.3 times the kernel's own"),
     Target(f"endpoint.detach.batch{BATCH}", 2.0 * BATCH, "", "2 ms each"),
     Target("container.run", 1 / 3, "docker", "a third of Docker's"),
+    Target("dns.hot.qps", 2.0, "docker", "at least twice Docker's"),
+    Target("dns.mixed.qps", 1.5, "docker", "at least 1.5 times Docker's"),
+    Target("dns.local.p99", 1.0, "", "1 ms"),
     Target("daemon.resident", 90.0, "", "90 MB"),
     Target("cli.ls", 100.0, "", "100 ms"),
 )
@@ -56,7 +65,8 @@ def outcomes(metrics: Sequence[Metric], targets: Sequence[Target] = TARGETS) -> 
         value = median(metric, "cnm") if metric else None
         yardstick = _yardstick(metric, target) if metric else None
         if metric and value is not None and yardstick is not None:
-            yield Outcome(target, metric["unit"], target.factor * yardstick, value)
+            bound = target.factor * yardstick
+            yield Outcome(target, metric["unit"], metric["better"], bound, value)
 
 
 def _yardstick(metric: Metric, target: Target) -> float | None:

@@ -117,6 +117,8 @@ def test_targets() -> None:
         metric("endpoint.attach", cnm=3.0, docker=30.0, cni=20.0),
         metric("cli.ls", cnm=101.0),
         metric("container.run", cnm=3.0),
+        metric("dns.hot.qps", "higher", cnm=220.0, docker=107.0),
+        metric("dns.mixed.qps", "higher", cnm=150.0, docker=107.0),
     ]
     wanted = (
         Target("network.create", 0.1, "docker", "a tenth"),
@@ -125,6 +127,8 @@ def test_targets() -> None:
         Target("cli.ls", 100.0, "", "100 ms"),
         Target("container.run", 1 / 3, "docker", "no docker here"),
         Target("dns.local.p99", 1.0, "", "not measured"),
+        Target("dns.hot.qps", 2.0, "docker", "at least twice"),
+        Target("dns.mixed.qps", 1.5, "docker", "at least 1.5 times"),
     )
     found = [
         (item.target.metric, round(item.bound, 6), item.reached)
@@ -135,4 +139,6 @@ def test_targets() -> None:
         ("network.rm", 13.0, False),
         ("endpoint.attach", 4.0, True),
         ("cli.ls", 100.0, False),
+        ("dns.hot.qps", 214.0, True),
+        ("dns.mixed.qps", 160.5, False),
     ]

@@ -1,8 +1,8 @@
 """The wire format (RFC 1035, 6891), as far as the resolver needs it. No I/O.
 
-Made by hand because a codec that builds an object per field costs 60 µs a message and the whole
-budget is 4. What is read here is a *body*: a message without its first two bytes, the id, which
-belongs to the transport; :func:`error_reply` and :func:`fit` take whole messages.
+Made by hand because a codec that builds an object per field takes 23 µs for a message and the
+whole budget is 4. What is read here is a *body*: a message without its first two bytes, the id,
+which belongs to the transport; :func:`error_reply` and :func:`fit` take whole messages.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from cnm.discovery import NamedEndpoint, NetworkNames
 from cnm.dns import message
 from cnm.dns.names import Table, wire_key
-from cnm.dns.shards import Shards
 from cnm.types import EndpointID, NetworkID
 
 NETWORK = NetworkID("n" * 64)
@@ -159,31 +158,3 @@ def assert_changes_told(before: Table, after: Table) -> None:
     old, new = everything(before), everything(after)
     different = {key.split()[0] for key in old if old[key] != new[key]}
     assert {wire_key(name) for name in different} <= told
-
-
-@given(
-    st.dictionaries(st.binary(max_size=2), st.integers()),
-    st.lists(st.tuples(st.binary(max_size=2), st.none() | st.integers())),
-)
-def test_shards_are_a_map(first: dict[bytes, int], steps: list[tuple[bytes, int | None]]) -> None:
-    shards, wanted = Shards(first), dict(first)
-    for key, value in steps:
-        shards = shards.changed({key: value})
-        if value is None:
-            wanted.pop(key, None)
-        else:
-            wanted[key] = value
-        assert len(shards) == len(wanted)
-        assert shards.get(key) == wanted.get(key)
-    assert sorted(shards.values()) == sorted(wanted.values())
-    assert all(shards.get(key) == value for key, value in wanted.items())
-
-
-def test_shards_grow_and_share_what_stays() -> None:
-    shards: Shards[int, int] = Shards({})
-    for number in range(5000):
-        shards = shards.changed({number: number})
-    later = shards.changed({1: -1})
-    shared = sum(a is b for a, b in zip(shards._pieces, later._pieces, strict=True))
-    assert shared == len(shards._pieces) - 1 >= 30
-    assert max(map(len, shards._pieces)) < 400

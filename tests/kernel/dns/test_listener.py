@@ -302,6 +302,7 @@ def test_a_fast_answer_overtakes_a_slow_one(
     with sandbox.stream() as client:
         client.send(question("slow.example"), question("web"))
         assert str(DNSRecord.parse(client.read()).q.qname) == "web."
+        poll(lambda: upstream.seen, "the upstream to be asked")
         upstream.tell(upstream.seen[0], well()(upstream.seen[0])[0])  # type: ignore[arg-type]
         assert str(DNSRecord.parse(client.read()).q.qname) == "slow.example."
 

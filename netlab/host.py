@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class Host:
         self.lab = lab
         self.spec = spec
         self.pid = pid
+        self._begun: weakref.WeakSet[subprocess.Popen[str]] = weakref.WeakSet()
         self._inside = processes.Inside(pid, str(marks.netns_path(lab, spec.name)))
 
     @property
@@ -86,10 +88,12 @@ class Host:
         options.setdefault("cwd", "/")
         options["env"] = processes.environment(environment)
         try:
-            return self._inside.popen(command, **options)
+            process = self._inside.popen(command, **options)
         except OSError as error:
             reason = error.strerror or error
             raise LabError(f"{self.name}: {command[0]}: {reason}") from error
+        self._begun.add(process)
+        return process
 
     def ip(self, *arguments: str) -> Any:
         """What ``ip -j …`` says on the host, decoded."""
@@ -127,8 +131,15 @@ class Host:
         return None if inner is None else processes.outer_pid(self.pid, inner)
 
     def close(self) -> None:
-        """Let go of the host; the next command enters it again."""
+        """Let go of the host; what :meth:`popen` began goes on, the next command enters again."""
         self._inside.close()
+
+    def end_processes(self) -> None:
+        """Kill what :meth:`popen` began: a host ends when its processes were waited for."""
+        for process in list(self._begun):
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def __repr__(self) -> str:
         return f"<host {self.netns}>"

@@ -18,6 +18,7 @@ import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +40,7 @@ from cnm.netlab import (
 )
 from cnm.netlab.errors import LabError, LabNotFound
 from cnm.netlab.host import Host
+from cnm.netlab.labfile import values
 from cnm.netlab.progress import Progress, Silent
 from cnm.netlab.spawning import Spawner
 from cnm.netlab.state import State, no_lab
@@ -68,16 +70,26 @@ class Lab:
         :raises LabFileError: mistakes, each with its line.
         :raises LabError: it cannot be read.
         """
-        spec = labfile.load(path)
-        return cls(spec, spec.path.read_text(encoding="utf-8"))
+        path = Path(path)
+        return cls.parse(labfile.read(path), path)
 
     @classmethod
-    def loads(cls, text: str, name: str) -> Lab:
-        """The lab of a text; ``name`` is the lab's where the text has none.
+    def parse(cls, text: str, path: Path) -> Lab:
+        """The lab of a text that was read from ``path``, beside which its images lie.
 
         :raises LabFileError: mistakes, each with its line.
         """
-        return cls(labfile.loads(text, Path(f"{name}.yaml")), text)
+        return cls(labfile.loads(text, path), text)
+
+    def renamed(self, name: str) -> Lab:
+        """The same lab under another name: so a file can be up several times.
+
+        :raises LabError: that is no name.
+        """
+        try:
+            return Lab(replace(self.spec, name=values.lab_name(name)), self._text)
+        except ValueError as error:
+            raise LabError(str(error)) from None
 
     @classmethod
     def attach(cls, name: str) -> Lab:
@@ -136,8 +148,10 @@ class Lab:
 
     def down(self, progress: Progress | None = None) -> bool:
         """Remove all of it; whether there was anything."""
+        for host in self._hosts.values():
+            host.end_processes()
         self.close()
-        return down(self.name, progress)
+        return takedown.down(self.name, progress or Silent())
 
     def close(self) -> None:
         """Let go of the hosts; they live on."""
@@ -306,16 +320,6 @@ class Lab:
             if spec.kind != "etcd":
                 made += content.ensure(host, spec.kind, self.spec, progress.advance)
         return made
-
-
-def down(name: str, progress: Progress | None = None) -> bool:
-    """Remove the lab of that name, all of it or what a crash left; whether there was anything.
-
-    :raises LabBusy: somebody else works on it.
-    :raises TeardownError: what could not be removed; the rest is gone.
-    """
-    with State(name).locked():
-        return takedown.take_down(name, progress or Silent())
 
 
 def hosts_file(lab: model.Lab, host: model.Host) -> str:

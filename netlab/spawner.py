@@ -157,7 +157,10 @@ def start_process(
         for number in range(1, signal.NSIG):
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
-        os.execvpe(command[0], list(command), environment)
+        try:
+            os.execvpe(command[0], list(command), environment)
+        except OSError as error:  # it names the last place of the path that was looked at
+            raise OSError(error.errno, error.strerror, command[0]) from None
 
     def leave() -> None:
         os.setsid()

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnm.netlab import groups, marks
@@ -64,7 +64,8 @@ class State:
             kept = json.loads(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise LabNotFound(no_lab(self.lab)) from None
-        return loads(kept["text"], Path(kept["path"]), files=False)
+        lab = loads(kept["text"], Path(kept["path"]), files=False)
+        return replace(lab, name=self.lab)  # it may be up under another name than its file's
 
     def remove(self) -> None:
         """Forget the lab; the folder of all labs goes with the last one."""

@@ -22,16 +22,21 @@ from cnm.netlab.progress import Progress
 from cnm.netlab.state import State
 from cnm.runtime.kernel.netns import NetNS
 
+_LOOK_EVERY_MS = 500
 _END_WITHIN_S = 30.0  # processes in the kernel's arms (a write to a slow disk) delay the end
 
 
-def take_down(lab: str, progress: Progress) -> bool:
-    """Remove all that carries the lab's mark; whether there was anything. The lock is held.
+def down(lab: str, progress: Progress) -> bool:
+    """Remove all that carries the lab's mark; whether there was anything.
 
-    Goes on after a failure.
-
-    :raises TeardownError: what could not be removed.
+    :raises LabBusy: somebody else works on it.
+    :raises TeardownError: what could not be removed; the rest is gone.
     """
+    with State(lab).locked():
+        return _take_down(lab, progress)
+
+
+def _take_down(lab: str, progress: Progress) -> bool:
     holders = marks.holders(lab)
     pins = list(marks.pins(lab))
     state = State(lab)
@@ -66,32 +71,55 @@ def end(pids: Iterable[int], ended: Callable[[], None]) -> None:
     :raises LabError: some live on.
     """
     descriptors = {}
+    spaces = set()
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            spaces.add(os.readlink(f"/proc/{pid}/ns/pid"))
             descriptors[os.pidfd_open(pid)] = pid
     try:
         for descriptor in descriptors:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        _wait(set(descriptors), ended)
+        _wait(set(descriptors), spaces, ended)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _wait(left: set[int], ended: Callable[[], None]) -> None:
+def _wait(left: set[int], spaces: set[str], ended: Callable[[], None]) -> None:
     deadline = time.monotonic() + _END_WITHIN_S
     poll = select.poll()
     for descriptor in left:
         poll.register(descriptor, select.POLLIN)
     while left:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise LabError(f"{len(left)} hosts have processes that do not end")
-        for descriptor, _ in poll.poll(remaining * 1000):
+        found = poll.poll(_LOOK_EVERY_MS)
+        for descriptor, _ in found:
             poll.unregister(descriptor)
             left.discard(descriptor)
             ended()
+        if not found and not _living(spaces):
+            return
+        if time.monotonic() > deadline:
+            pids = ", ".join(map(str, _living(spaces)))
+            raise LabError(f"processes do not end in spite of SIGKILL: {pids}")
+
+
+def _living(spaces: set[str]) -> list[int]:
+    """Processes in these process namespaces, but for their first and those that have ended.
+
+    A host's first process stays for as long as somebody outside does not wait for a child
+    that ended there; it has let go of everything else by then.
+    """
+    found = []
+    for entry in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{entry}/ns/pid") not in spaces:
+                continue
+            with open(f"/proc/{entry}/status", encoding="utf-8", errors="replace") as file:
+                fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+            if fields["State"][0] not in "ZX" and fields["NSpid"].split()[-1] != "1":
+                found.append(int(entry))
+    return found
 
 
 def is_ours(lab: str, host: str, path: str) -> bool:

@@ -7,6 +7,7 @@ mark is somebody else's, and refused. What was added by hand stays.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -113,8 +114,8 @@ class _Work:
             near.interface,
             peer_name=far.interface,
             peer_ns_fd=None if same else self._space(far.node).fd,
-            mac=near.mac,
-            mac_peer=far.mac,
+            mac=self._mac(near),
+            mac_peer=self._mac(far),
             mtu=link.mtu,
             master=self._bridge(near),
             alias=mark,
@@ -159,14 +160,15 @@ class _Work:
 
     def _settle(self, batch: Batch, link: model.Link, end: End, device: Device) -> None:
         mark = marks.link_mark(self._lab.name, link.name)
-        wrong_mac = end.mac is not None and device.mac != end.mac
+        mac = self._mac(end)
+        wrong_mac = mac is not None and device.mac != mac
         wrong_mtu = link.mtu is not None and device.mtu != link.mtu
         if device.alias != mark or not device.up or wrong_mac or wrong_mtu:
             batch.set_link(
                 device.index,
                 up=True,
                 alias=mark,
-                mac=end.mac if wrong_mac else None,
+                mac=mac if wrong_mac else None,
                 mtu=link.mtu if wrong_mtu else None,
             )
 
@@ -251,6 +253,12 @@ class _Work:
 
     def _netlink(self, node: str) -> Netlink:
         return self._seen[self._place(node)].netlink
+
+    def _mac(self, end: End) -> str | None:
+        """What the file says, else always the same: neighbours know a link that was made again."""
+        if end.node in self._switches:
+            return None
+        return end.mac or f"02:{hashlib.sha256(str(end).encode()).digest()[:5].hex(':')}"
 
     def _bridge(self, end: End) -> int | None:
         """Index of the bridge that an end is a port of."""

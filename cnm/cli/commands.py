@@ -66,12 +66,21 @@ class Group:
         return next((entry for entry in self.entries.values() if name in entry.aliases), None)
 
 
+DNS = Group(
+    "Look into the embedded resolver",
+    {
+        "log": Entry("Show what containers ask, as it is answered", "dns", "LOG"),
+        "stats": Entry("Show what was asked and answered, by container", "dns", "STATS"),
+    },
+)
+
 NETWORK = Group(
     "Manage networks",
     {
         "connect": Entry("Connect a container to a network", "connection", "CONNECT"),
         "create": Entry("Create a network", "network", "CREATE"),
         "disconnect": Entry("Disconnect a container from a network", "connection", "DISCONNECT"),
+        "dns": DNS,
         "doctor": Entry("Check the host, the networks and the kernel", "doctor", "DOCTOR"),
         "inspect": Entry(
             "Display detailed information on one or more networks", "network", "INSPECT"
@@ -80,7 +89,7 @@ NETWORK = Group(
         "prune": Entry("Remove all unused networks", "network", "PRUNE"),
         "rm": Entry("Remove one or more networks", "network", "RM", aliases=("remove",)),
     },
-    unbuilt=("publish", "unpublish", "firewall", "dns"),
+    unbuilt=("publish", "unpublish", "firewall"),
     aliases=("network",),
 )
 

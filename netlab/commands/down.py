@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from cnm.netlab.commands import arguments
 from cnm.netlab.errors import LabError, LabNotFound
-from cnm.netlab.lab import down
 from cnm.netlab.naming import name_of
 from cnm.netlab.progress import Lines, Progress, Silent
 from cnm.netlab.state import known, no_lab
+from cnm.netlab.takedown import down
 
 if TYPE_CHECKING:
     from cnm.netlab.main import Subparsers

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cnm.errors import CNMError
 from cnm.netlab import marks, model, processes
 from cnm.netlab.commands import arguments
-from cnm.netlab.naming import lab_of
+from cnm.netlab.naming import name_of
 from cnm.netlab.state import State, known
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def _lab(name: str) -> dict[str, Any]:
 
 
 def _hosts(word: str) -> list[dict[str, Any]]:
-    lab = lab_of(word)
-    pids = {holder.host: holder.pid for holder in marks.holders(lab.name)}
-    return [_host(lab.spec, host, pids.get(host.name)) for host in lab.spec.hosts]
+    spec = State(name_of(word)).read()
+    pids = {holder.host: holder.pid for holder in marks.holders(spec.name)}
+    return [_host(spec, host, pids.get(host.name)) for host in spec.hosts]
 
 
 def _host(spec: model.Lab, host: model.Host, pid: int | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from cnm.netlab.commands import arguments
+from cnm.netlab.errors import LabError
 from cnm.netlab.lab import Lab
 from cnm.netlab.progress import Lines, Silent
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
   netlab up two-hosts.yaml
   netlab up --quiet a.yaml b.yaml
+  netlab up --name second two-hosts.yaml
   netlab up --dry-run two-hosts.yaml     check the file, make nothing"""
 
 
@@ -29,6 +31,7 @@ def add(subparsers: Subparsers) -> None:
         _EXAMPLES,
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a lab file (YAML)")
+    parser.add_argument("--name", help="another name than the file's, to have it up twice")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
     parser.add_argument("--dry-run", action="store_true", help="check the file only")
 
@@ -36,6 +39,10 @@ def add(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """All files are read before anything is made."""
     labs = [Lab.load(file) for file in args.files]
+    if args.name is not None:
+        if len(labs) > 1:
+            raise LabError("netlab up: --name is for one file")
+        labs = [labs[0].renamed(args.name)]
     for lab in labs:
         if args.dry_run:
             sys.stdout.write(f"{lab.spec.path}: lab {lab.name} is in order\n")

@@ -18,7 +18,7 @@ from cnm.netlab.labfile.hosts import HostDraft, check_routes, read_host, read_sw
 from cnm.netlab.labfile.links import Draft, Wiring, check_addresses, check_switches
 from cnm.netlab.model import Check, Image, Lab, Link, Switch
 
-__all__ = ["load", "loads"]
+__all__ = ["load", "loads", "read"]
 
 _KEYS = ("name", "hosts", "routers", "switches", "images", "checks", "reuse-addresses")
 
@@ -29,14 +29,20 @@ def load(path: Path | str) -> Lab:
     :raises LabFileError: what is wrong with it, each mistake with line and key.
     :raises LabError: it cannot be read.
     """
-    path = Path(path)
+    return loads(read(Path(path)), Path(path))
+
+
+def read(path: Path) -> str:
+    """The text of a file.
+
+    :raises LabError: it cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise LabError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise LabError(f"{path}: not a text file (UTF-8)") from None
-    return loads(text, path)
 
 
 def loads(text: str, path: Path, *, files: bool = True) -> Lab:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,7 +28,7 @@ def own_name(path: Path) -> tuple[str, str]:
     return path.read_text().replace(f"name: {path.stem}", f"name: {name}", 1), name
 
 
-def netlab(*arguments: str, status: int = 0) -> str:
+def command(*arguments: str, status: int = 0) -> str:
     """``netlab …`` to its end; what it said on both channels."""
     done = subprocess.run(
         [PROGRAM, *arguments], capture_output=True, text=True, timeout=60, check=False
@@ -39,10 +39,8 @@ def netlab(*arguments: str, status: int = 0) -> str:
 
 @pytest.mark.parametrize("path", sorted(LABS.glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.timeout(180)
-def test_each_lab_holds_what_it_says(path: Path) -> None:
-    text, name = own_name(path)
-    with Lab.loads(text, name) as lab:
-        results = list(operations.checker(lab).run_all())
+def test_each_lab_holds_what_it_says(path: Path, netlab: Callable[..., Lab]) -> None:
+    results = list(operations.checker(netlab(path)).run_all())
     assert len(results) >= 3
     assert all(result.passed for result in results), "\n" + report.table(results)
 
@@ -53,15 +51,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     text, name = own_name(LABS / "routed-underlay.yaml")
     path = tmp_path_factory.mktemp("lab") / f"{name}.yaml"
     path.write_text(text)
-    netlab("up", str(path))
+    command("up", str(path))
     yield name, path
-    netlab("down", name)
+    command("down", name)
 
 
 def test_the_command_prints_a_table_and_writes_junit(
     running: tuple[str, Path], tmp_path: Path
 ) -> None:
-    said = netlab("check", str(running[1]), "--only", "reach", "--junit", str(tmp_path / "r.xml"))
+    said = command("check", str(running[1]), "--only", "reach", "--junit", str(tmp_path / "r.xml"))
     assert said.splitlines()[0].split() == ["CHECK", "RESULT", "TIME", "SEEN"]
     assert "1 check: 1 ok, 0 failed" in said
     assert len(list(ElementTree.parse(tmp_path / "r.xml").iter("testcase"))) == 1
@@ -76,7 +74,7 @@ def test_a_check_that_fails_is_the_commands_status(
     changed.write_text(
         f"{text[:start]}checks:\n  - tcp: {{from: node1, to: node2, port: 9}}\n    within: 0s\n"
     )
-    said = netlab("check", str(changed), status=1)
+    said = command("check", str(changed), status=1)
     assert "Connection refused" in said
     assert "0 ok, 1 failed" in said
 
@@ -84,27 +82,27 @@ def test_a_check_that_fails_is_the_commands_status(
 def test_links_and_hosts_are_cut_impaired_and_healed(running: tuple[str, Path]) -> None:
     name, _ = running
     reach = ("check", name, "--only", "reach", "--quiet")
-    netlab("cut", name, "node2")
-    assert "right (node2:eth0 to r1:eth1): cut" in netlab("impair", name)
-    assert "0 ok, 1 failed" in netlab(*reach, status=1)
-    assert netlab("heal", name) == "right\n"
-    assert "1 ok" in netlab(*reach)
-    assert "loss 30%" in netlab("impair", name, "left", "--loss", "30%", "--rate", "5mbit")
-    assert netlab("heal", name, "left") == "left\n"
-    assert netlab("heal", name) == ""
+    command("cut", name, "node2")
+    assert "right (node2:eth0 to r1:eth1): cut" in command("impair", name)
+    assert "0 ok, 1 failed" in command(*reach, status=1)
+    assert command("heal", name) == "right\n"
+    assert "1 ok" in command(*reach)
+    assert "loss 30%" in command("impair", name, "left", "--loss", "30%", "--rate", "5mbit")
+    assert command("heal", name, "left") == "left\n"
+    assert command("heal", name) == ""
 
 
 def test_the_file_s_impairment_stands_from_the_start_and_comes_back(
     running: tuple[str, Path],
 ) -> None:
     name, path = running
-    assert "rate 100Mbit" in netlab("impair", name)
-    netlab("impair", name, "right", "--rate", "3mbit")
-    assert "rate 3Mbit" in netlab("impair", name)
-    netlab("up", str(path))
-    assert "rate 3Mbit" in netlab("impair", name), "up changes nothing that is there"
-    netlab("heal", name, "right")
-    assert "rate 100Mbit" in netlab("impair", name)
+    assert "rate 100Mbit" in command("impair", name)
+    command("impair", name, "right", "--rate", "3mbit")
+    assert "rate 3Mbit" in command("impair", name)
+    command("up", str(path))
+    assert "rate 3Mbit" in command("impair", name), "up changes nothing that is there"
+    command("heal", name, "right")
+    assert "rate 100Mbit" in command("impair", name)
 
 
 def test_packets_are_shown_and_written(running: tuple[str, Path], tmp_path: Path) -> None:
@@ -117,7 +115,7 @@ def test_packets_are_shown_and_written(running: tuple[str, Path], tmp_path: Path
         ) as process:
             end = time.monotonic() + _WITHIN_S
             while process.poll() is None and time.monotonic() < end:
-                netlab("exec", name, "node1", "--", "ping", "-4", "-c", "1", "node2")
+                command("exec", name, "node1", "--", "ping", "-4", "-c", "1", "node2")
             assert process.stdout is not None
             assert seen in process.stdout.read()
         assert process.returncode == 0
@@ -126,13 +124,13 @@ def test_packets_are_shown_and_written(running: tuple[str, Path], tmp_path: Path
 
 def test_the_graph_is_the_kernels_truth(running: tuple[str, Path], tmp_path: Path) -> None:
     name, _ = running
-    before = netlab("graph", name)
+    before = command("graph", name)
     assert "├─ eth0 10.1.0.254/24 fd00:1::fe/64 ── node1:eth0" in before
-    netlab("exec", name, "node1", "--", "ip", "address", "add", "10.66.0.1/24", "dev", "eth0")
-    assert "10.66.0.1/24" in netlab("graph", name)
-    netlab("exec", name, "node1", "--", "ip", "address", "delete", "10.66.0.1/24", "dev", "eth0")
-    assert netlab("graph", name) == before
-    netlab("graph", name, "--svg", str(tmp_path / "lab.svg"))
+    command("exec", name, "node1", "--", "ip", "address", "add", "10.66.0.1/24", "dev", "eth0")
+    assert "10.66.0.1/24" in command("graph", name)
+    command("exec", name, "node1", "--", "ip", "address", "delete", "10.66.0.1/24", "dev", "eth0")
+    assert command("graph", name) == before
+    command("graph", name, "--svg", str(tmp_path / "lab.svg"))
     said = " ".join(ElementTree.parse(tmp_path / "lab.svg").getroot().itertext())
     assert "10.2.0.1/24" in said
 
@@ -156,9 +154,9 @@ def test_what_is_wrong_is_told_in_a_line(
     running: tuple[str, Path], words: tuple[str, ...], told: str
 ) -> None:
     name, _ = running
-    command, *rest = words
+    verb, *rest = words
     done = subprocess.run(
-        [PROGRAM, command, name, *rest], capture_output=True, text=True, timeout=60, check=False
+        [PROGRAM, verb, name, *rest], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode in (1, 2)
     assert told in done.stderr

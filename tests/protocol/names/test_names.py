@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -298,3 +300,27 @@ def test_what_the_resolver_tells_of_itself(shop: Host) -> None:
     named = {item["name"]: item for item in after["containers"].values()}
     assert named["asks"]["queries"] > 0
     assert sum(after["latency"]["local"]["buckets"]) > sum(before["latency"]["local"]["buckets"])
+
+
+def test_the_log_and_the_counters_are_commands(shop: Host) -> None:
+    with subprocess.Popen(
+        [str(PROGRAMS / "net"), "-H", shop.host, "dns", "log", "asks", "--for", "5"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reader:
+        assert reader.stdout is not None
+        seen: list[str] = []
+        told = threading.Thread(target=lambda: seen.append(reader.stdout.readline()))  # type: ignore[union-attr]
+        told.start()
+        while told.is_alive():  # until the log is open, nothing is kept
+            assert shop.dig("asks", "web") == ["10.70.0.80"]
+            told.join(0.05)
+        reader.terminate()
+    assert re.search(r"asks web A: NOERROR 10\.70\.0\.80 \(\d+\.\d+ ms, local\)$", seen[0].strip())
+    table = shop.net("dns", "stats").stdout.splitlines()
+    assert table[0].split()[:3] == ["CONTAINER", "QUERIES", "ANSWERED"]
+    assert table[-1].split()[0] == "(all)"
+    assert any(row.split()[0] == "asks" for row in table)
+    refused = shop.net("dns", "log", "nobody", check=False)
+    assert refused.returncode == 1
+    assert "No such container: nobody" in refused.stderr

@@ -7,6 +7,7 @@
         ├── LabFileError       mistakes in a lab file; carries them all, each with its place
         ├── LabBusy            another netlab works on this lab
         ├── LabNotFound        no lab of that name is up
+        ├── VMError            the second kernel cannot be had, does not boot or has died
         └── HostCommandFailed  a command in a host ended with another status than 0
 """
 
@@ -50,6 +51,10 @@ class LabBusy(LabError):
 
 class LabNotFound(LabError):
     """Nothing of that name is up."""
+
+
+class VMError(LabError):
+    """The VM lab does not work; the text says why."""
 
 
 class HostCommandFailed(LabError):

@@ -27,6 +27,9 @@ dockerd docker.io
 containerd containerd
 etcd etcd-server
 iperf3 iperf3
+qemu-system-x86_64 qemu-system-x86
+depmod kmod
+file file
 /usr/lib/podman/netavark netavark
 /usr/lib/podman/aardvark-dns aardvark-dns
 /usr/lib/cni/bridge containernetworking-plugins"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from livedaemon import LiveDaemon
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+if "CNM_VM" not in os.environ:  # none of its tests run in there, and it takes 5 s to import
+    from hypothesis import settings
+
+    # How long an example takes says how busy the machine is.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
+
+pytest_plugins = ["secondkernel.plugin"]
 
 DaemonFactory = Callable[..., LiveDaemon]
 

@@ -22,12 +22,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from patience import patient
+
 from cnm.dns.handover import Handover
 from cnm.runtime.container.client import RuntimeClient
 
-READY_TIMEOUT_S = 30.0  # a start takes about 1 s; the suite's other workers keep the machine busy
-STOP_TIMEOUT_S = 20.0
-COMMAND_TIMEOUT_S = 50.0
+READY_TIMEOUT_S = patient(
+    30.0
+)  # a start takes about 1 s; the suite's other workers keep the machine busy
+STOP_TIMEOUT_S = patient(20.0)
+COMMAND_TIMEOUT_S = patient(50.0)
 PROGRAMS = Path(sys.executable).parent
 
 _numbers = itertools.count(1)

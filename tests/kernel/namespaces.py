@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from patience import patient
+
 from cnm.types import NamespaceIdentity, SandboxID, SandboxKey, SandboxRecord, SandboxStatus
 
 _CLONE_NEWNET = 0x40000000
@@ -36,7 +38,7 @@ class Namespace:
             ["ip", "netns", "exec", self.name, *command],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=patient(30),
         )
         if check and done.returncode:
             raise AssertionError(f"{shlex.join(command)}: {done.stdout}{done.stderr}")
@@ -50,7 +52,7 @@ class Namespace:
             input=text,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=patient(30),
         )
         assert done.returncode == 0, f"{commands}: {done.stderr}"
 
@@ -61,7 +63,7 @@ class Namespace:
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=patient(30),
         )
         return [item for item in json.loads(done.stdout or "[]") if item]
 
@@ -93,7 +95,7 @@ class Namespace:
             ["ip", "netns", "exec", self.name]
             + ["ping", "-n", "-q", "-c", "3", "-i", "0.05", "-W", "1", target],
             capture_output=True,
-            timeout=30,
+            timeout=patient(30),
         )
         return done.returncode == 0
 
@@ -154,7 +156,7 @@ def poll(condition: Callable[[], object], what: str, timeout_s: float = 10) -> N
 
     :raises AssertionError: it does not within ``timeout_s``; names ``what`` was waited for.
     """
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + patient(timeout_s)
     while not condition():
         assert time.monotonic() < end, f"waited {timeout_s} s in vain for {what}"
         time.sleep(_POLL_S)

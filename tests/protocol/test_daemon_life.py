@@ -76,6 +76,7 @@ def test_a_stop_ends_event_streams(daemon: Make) -> None:
             pass
 
 
+@pytest.mark.both_kernels
 def test_networks_outlive_a_restart_and_a_kill(daemon: Make) -> None:
     live = daemon()
     network_id = live.net("create", "lasting").stdout.strip()
@@ -233,6 +234,7 @@ def uninstall(live: LiveDaemon, *flags: str, netns: str = "") -> tuple[int, str]
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.both_kernels
 def test_uninstall_leaves_nothing(daemon: Make) -> None:
     live = daemon(start=False)
     bare = live.ip("link", "show"), rules(live), forwarding(live)

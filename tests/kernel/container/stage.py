@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from patience import patient
+
 from cnm.runtime.container.client import RuntimeClient
 from cnm.runtime.container.state import Places, start_time
 from cnm.runtimeapi import (
@@ -32,7 +34,7 @@ PROCESS_FIELDS = frozenset(ProcessSpec.__dataclass_fields__)
 
 def until(what: str, condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Poll until it holds; the failure names what was waited for."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
         time.sleep(0.005)
@@ -55,6 +57,13 @@ def make_root(directory: Path) -> Path:
     (directory / "etc/group").write_text(GROUP)
     (directory / "etc/plain").write_text("not a program\n")
     return directory
+
+
+def groups_of(container_id: ProcessID) -> list[Path]:
+    """A container's control groups: one, or with version 1 one in each hierarchy."""
+    places = Path("/sys/fs/cgroup")
+    name = f"cnm/{container_id}"
+    return [path for path in (places / name, *places.glob(f"*/{name}")) if path.exists()]
 
 
 def frames(data: bytes) -> list[tuple[int, bytes]]:
@@ -162,11 +171,7 @@ class Stage:
 
     def left(self) -> list[str]:
         """Groups, processes, mounts and directories that belong to this stage."""
-        groups = [
-            path
-            for container_id in self.ids
-            for path in Path("/sys/fs/cgroup").glob(f"*/cnm/{container_id}")
-        ]
+        groups = [path for container_id in self.ids for path in groups_of(container_id)]
         mounts = [line for line in _mounts() if str(self.folder) in line]
         processes = [pid for pid in self.pids if pid and start_time(pid)]
         directories = Places(self.exec_root).ids()

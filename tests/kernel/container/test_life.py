@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from kernel.container.stage import Stage, until
+from patience import patient
 
 from cnm.errors import Conflict, InvalidParameter, NotFound, StartFailed, Unavailable
 from cnm.runtimeapi import (
@@ -181,7 +182,7 @@ def test_several_wait_for_different_things(stage: Stage) -> None:
     threads = [threading.Thread(target=wait, args=(kind,)) for kind in kinds]
     for thread in threads:
         thread.start()
-        assert ready.acquire(timeout=20)
+        assert ready.acquire(timeout=patient(20))
     stage.runtime.start(spec.id)
     with pytest.raises(Unavailable):
         stage.runtime.wait(spec.id, timeout_s=0.02)

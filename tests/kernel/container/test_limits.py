@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
-from kernel.container.stage import Stage, new_id
+from kernel.container.stage import Stage, groups_of, new_id
+from patience import patient
 
 from cnm.runtime.container import devices
 from cnm.runtime.container.cgroup import ControlGroups, Hierarchy, hierarchies
 from cnm.runtimeapi import Limits
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.both_kernels]
 
 
 def test_a_fork_bomb_is_stopped(stage: Stage) -> None:
@@ -40,7 +41,7 @@ def test_the_values_in_the_groups(stage: Stage) -> None:
     limited = ("memory.limit_in_bytes", "cpu.cfs_quota_us", "pids.max", "memory.max", "cpu.max")
     found = {
         file: Path(path, file).read_text().strip()
-        for path in map(str, Path("/sys/fs/cgroup").glob(f"*/cnm/{spec.id}"))
+        for path in map(str, groups_of(spec.id))
         for file in os.listdir(path)
         if file in limited
     }
@@ -51,7 +52,7 @@ def test_the_values_in_the_groups(stage: Stage) -> None:
 
 def test_groups_made_within_are_removed_too(stage: Stage) -> None:
     spec = stage.start("sleep", "1d")
-    for path in Path("/sys/fs/cgroup").glob(f"*/cnm/{spec.id}"):
+    for path in groups_of(spec.id):
         (path / "inner").mkdir()
     stage.runtime.destroy(spec.id)
     assert stage.left() == []
@@ -89,7 +90,7 @@ def test_a_unified_hierarchy_alone(tmp_path: Path) -> None:
     directory = groups.path(groups.found[0], container_id)
     script = f"echo 0 > {directory}/cgroup.procs; exec sleep 1d"
     with subprocess.Popen(["sh", "-c", script]) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patient(20)
         while groups.processes(container_id) != (process.pid,):
             assert time.monotonic() < deadline, "waited for the process to join"
         assert set(groups.marked()) == {container_id}

@@ -8,11 +8,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from kernel.container.stage import Stage, until
+from kernel.container.stage import Stage, groups_of, until
 
 from cnm.errors import Conflict, Unavailable
 from cnm.runtime.container.client import RuntimeClient
-from cnm.runtimeapi import ContainerState, OrphanContainer, RuntimeEvent
+from cnm.runtimeapi import ContainerState, OrphanContainer, ProcessID, RuntimeEvent
 
 pytestmark = pytest.mark.kernel
 
@@ -66,8 +66,8 @@ def test_a_writer_is_not_hurt_while_there_is_none(stage: Stage) -> None:
     assert stage.output(spec).split() == [str(n) for n in range(1, 20001)]
 
 
-def _only_process(container_id: str) -> str:
-    group = next(Path("/sys/fs/cgroup").glob(f"*/cnm/{container_id}/cgroup.procs"))
+def _only_process(container_id: ProcessID) -> str:
+    group = groups_of(container_id)[0] / "cgroup.procs"
     return group.read_text().split()[0]
 
 

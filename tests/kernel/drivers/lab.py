@@ -12,6 +12,7 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
 from kernel.namespaces import Namespace, delete_namespace
+from patience import patient
 
 from cnm import driverapi
 from cnm.daemon.wiring import WithoutForwarding
@@ -90,7 +91,7 @@ class Place:
         done = subprocess.run(
             ["ip", "netns", "exec", self.namespace.name, *command.split()],
             capture_output=True,
-            timeout=30,
+            timeout=patient(30),
         )
         return done.returncode == 0
 

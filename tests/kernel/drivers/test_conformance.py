@@ -21,6 +21,8 @@ from cnm.errors import NotFound
 from cnm.repairapi import Repairable
 from cnm.types import EndpointID, EndpointState, NetworkSpec, SandboxKey
 
+pytestmark = pytest.mark.both_kernels
+
 DRIVERS = sorted(entry_points(group=driverapi.ENTRY_POINT_GROUP).names)
 
 

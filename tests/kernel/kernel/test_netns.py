@@ -16,7 +16,7 @@ from cnm.errors import KernelError, SandboxGone
 from cnm.runtime.kernel.netns import NetNS, own_cookie
 from cnm.types import NamespaceIdentity
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.both_kernels]
 
 
 def test_a_call_runs_inside_and_the_caller_stays_outside(make_ns: NamespaceFactory) -> None:

@@ -13,7 +13,7 @@ from cnm.runtime.kernel.netns import NetNS
 from cnm.runtime.kernel.nft import Batch, Chain, LibNft, Map, Rule, Set, Table
 from cnm.runtime.kernel.nftgen import generation
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.both_kernels]
 
 TABLE = Table(
     "inet",

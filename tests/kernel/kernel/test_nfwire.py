@@ -11,7 +11,7 @@ from cnm.errors import KernelError
 from cnm.runtime.kernel import nfwire
 from cnm.runtime.kernel.nfwire import WireRule, WireTable
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.both_kernels]
 
 TABLE = WireTable(
     nfwire.IPV4,

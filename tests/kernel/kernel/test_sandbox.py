@@ -21,7 +21,7 @@ from cnm.runtime.sandbox import NamespaceSandbox, NamespaceSandboxes
 from cnm.sandboxapi import DefaultRoute, PlacedInterface
 from cnm.types import EndpointInterface, JoinInfo, SandboxKey, SandboxRecord, StaticRoute
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.both_kernels]
 
 PLACED = JoinInfo("eth0", placed=True)
 MAC = "02:42:0a:09:00:02"

@@ -1,0 +1,83 @@
+"""The tests of one session that run on the second kernel: one boot, one pytest in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnm.netlab.errors import VMError
+from cnm.netlab.vm import chosen_machine
+from cnm.netlab.vmboot import VirtualMachine
+from cnm.netlab.vmguest import INSIDE, STDERR, STDOUT, Job
+
+REPORTS, TESTS = "reports", "tests"
+# Alone on the machine it takes less than eight minutes; beside the rest of the suite twice that.
+_TIMEOUT_S = 1200
+_TEST_TIMEOUT_S = 300  # what pytest-timeout's 60 s are under emulation
+_OUTPUT_LINES = 40
+
+
+class SecondKernelRun:
+    """Started once, then asked for the reports that have come until :meth:`ended`."""
+
+    def __init__(self, project: Path, tests: Sequence[str]) -> None:
+        self.tests = tuple(tests)
+        kernel, machine = chosen_machine()
+        self.release = kernel.release
+        command = (
+            # Each plugin costs a second of start: those of the suite's own environment stay out.
+            *(sys.executable, "-m", "pytest", "-q", "--disable-plugin-autoload"),
+            *("-p", "pytest_timeout", "-p", "cnm.netlab.pytest_plugin", "-p", "no:cacheprovider"),
+            *("--vm", "inside", "--vm-reports", f"{INSIDE}/{REPORTS}"),
+            *("-o", f"timeout={_TEST_TIMEOUT_S}", f"@{INSIDE}/{TESTS}"),
+        )
+        job = Job(
+            command,
+            folder=project,
+            cwd=project,
+            environment=dict(os.environ),
+            timeout_s=_TIMEOUT_S,
+            files={TESTS: "\n".join(self.tests)},
+        )
+        self._vm = VirtualMachine(kernel, machine, job)
+        self._vm.__enter__()
+        self._read = 0
+
+    def ended(self) -> bool:
+        """Whether no more reports will come.
+
+        :raises VMError: the VM failed, or the time is over.
+        """
+        if self._vm.status() is None:
+            return False
+        if self._vm.timed_out:
+            raise VMError(f"the tests took longer than {_TIMEOUT_S} s\n{self.output()}")
+        return True
+
+    def reports(self) -> Iterator[dict[str, Any]]:
+        """Those that have come since the last time, serialised by pytest."""
+        try:
+            with (self._vm.results / REPORTS).open("rb") as file:
+                file.seek(self._read)
+                text = file.read()
+        except FileNotFoundError:
+            return
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        yield from map(json.loads, whole.splitlines())
+
+    def output(self) -> str:
+        """The end of what the inner pytest said."""
+        texts = [
+            (self._vm.results / name).read_text(encoding="utf-8", errors="replace")
+            for name in (STDOUT, STDERR)
+        ]
+        return "\n".join("".join(texts).splitlines()[-_OUTPUT_LINES:])
+
+    def close(self) -> None:
+        """End the VM."""
+        self._vm.close()

@@ -1,0 +1,48 @@
+"""Which kernel a test runs on. Pure but for the questions to the running kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from cnm.netlab.features import Features
+
+NEEDS, BOTH, VM = "needs", "both_kernels", "vm"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Tests for this kernel, and node ids of those for the second one."""
+
+    here: list[pytest.Item]
+    there: list[str]
+
+
+def needed(item: pytest.Item) -> list[str]:
+    """The features that a test names, its class's and module's included."""
+    return [str(name) for mark in item.iter_markers(NEEDS) for name in mark.args]
+
+
+def mark_for_vm(items: Iterable[pytest.Item], features: Features) -> None:
+    """Give what cannot run on this kernel the marker ``vm``, so that ``-m`` can tell it apart."""
+    for item in items:
+        if features.lacking(needed(item)):
+            item.add_marker(VM)
+
+
+def split(
+    items: Iterable[pytest.Item], names: Mapping[pytest.Item, str], features: Features, mode: str
+) -> Split:
+    """Divide what is selected. ``mode`` is the option ``--vm``; see the plugin."""
+    here: list[pytest.Item] = []
+    there: list[str] = []
+    for item in items:
+        lacking = bool(features.lacking(needed(item)))
+        both = item.get_closest_marker(BOTH) is not None
+        if lacking or (both and mode in ("also", "only")):
+            there.append(names[item])
+        if not lacking and (mode != "only" or item.get_closest_marker(VM)):
+            here.append(item)
+    return Split(here, there)

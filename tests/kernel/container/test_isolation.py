@@ -15,7 +15,7 @@ import pytest
 from kernel.container.stage import Stage, new_id, until
 
 from cnm.errors import InvalidParameter, StartFailed
-from cnm.runtime.container import rootfs, syscalls
+from cnm.runtime.container import devices, rootfs, syscalls
 from cnm.runtimeapi import Bind, Propagation, ResourceLimit, Security, Tmpfs
 
 pytestmark = pytest.mark.kernel
@@ -109,6 +109,38 @@ def test_only_its_own_mounts_and_processes_are_there(stage: Stage) -> None:
     assert str(stage.folder) not in mounts
     assert stage.shell("ls -d /proc/[0-9]* | wc -l").strip() <= "4"
     assert stage.shell("cat /proc/self/cgroup | grep -v blkio").count("/..") == 0
+
+
+# The classic way out of a chroot: a directory that stays behind, and "..". CAP_SYS_CHROOT is
+# among Docker's capabilities.
+CLIMB = """
+import os, sys
+os.mkdir("/tmp/pit")
+os.chroot("/tmp/pit")
+for _ in range(50):
+    os.chdir("..")
+os.chroot(".")
+print(os.listdir(sys.argv[1]))
+"""
+
+
+def test_nothing_is_behind_the_root(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "secret").touch()
+    code, output = stage.run(
+        "python3", "-c", CLIMB, str(tmp_path), lower=("/",), hidden_paths=(str(tmp_path),)
+    )
+    assert (code, output) == (0, "[]\n")
+
+
+def test_mounts_stay_inside_where_the_host_shares_its_own(shared: Path, busybox_root: Path) -> None:
+    """Under systemd every mount is shared: what is mounted in a copy comes back to the host."""
+    stage = Stage(shared / "later", busybox_root)
+    before = Path("/proc/self/mountinfo").read_text()
+    data = Bind(str(shared), "/data")
+    spec = stage.start("sleep", "1d", binds=(data,), tmpfs=(Tmpfs("/data/later"),))
+    assert stage.execute(spec, "ls", "-A", "/data/later") == (0, b"")
+    assert Path("/proc/self/mountinfo").read_text() == before
+    stage.close()
 
 
 def test_a_link_in_the_image_leads_nowhere_outside(stage: Stage, tmp_path: Path) -> None:
@@ -325,6 +357,30 @@ def test_devices(stage: Stage) -> None:
     assert "/dev/tty 666 5 0\n1777\n" in output
     assert " 1024 " in output
     assert output.endswith("4\n")
+
+
+def openable() -> tuple[int, int]:
+    """A device that the host's root can open, and that is none of a container's."""
+    allowed = {(rule.major, rule.minor) for rule in devices.DEFAULT}
+    for path in sorted(Path("/dev").iterdir()):
+        info = path.stat()
+        numbers = os.major(info.st_rdev), os.minor(info.st_rdev)
+        if stat.S_ISCHR(info.st_mode) and numbers not in allowed and numbers[0] == 10:  # misc
+            try:
+                os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))
+            except OSError:
+                continue
+            return numbers
+    raise AssertionError("the host has no device to try with")
+
+
+def test_a_node_may_be_made_and_not_opened(stage: Stage) -> None:
+    major, minor = openable()
+    script = f"mknod /node c {major} {minor} && echo made; : < /node"
+    code, output = stage.run("/bin/sh", "-c", script)
+    assert (code != 0, "made\n" in output, "not permitted" in output) == (True, True, True)
+    free = Security(privileged=True)
+    assert stage.run("/bin/sh", "-c", script, security=free)[0] == 0
 
 
 def test_privileged(stage: Stage) -> None:

@@ -108,7 +108,7 @@ class ControlGroups:
         """Make the groups and set their limits. :meth:`remove` undoes also half of it."""
         for hierarchy in self.found:
             directory = self.path(hierarchy, container_id)
-            if hierarchy.unified:
+            if hierarchy.unified and settings(limits, hierarchy.controllers):
                 self._delegate(hierarchy)
             os.makedirs(directory, exist_ok=True)
             os.setxattr(directory, _MARK, self._mark)
@@ -117,7 +117,11 @@ class ControlGroups:
                 self._restrict_devices(hierarchy, directory)
 
     def _delegate(self, hierarchy: Hierarchy) -> None:
-        """Hand the v2 controllers down to our parent group; v1's cannot be here as well."""
+        """Hand the v2 controllers down to our parent group; v1's cannot be here as well.
+
+        Not without need: where we are not at the top (in a container of another engine, say) it
+        fails while processes are in the group above.
+        """
         with open(os.path.join(hierarchy.mountpoint, "cgroup.controllers"), encoding="ascii") as f:
             available = f.read().split()
         wanted = " ".join(f"+{name}" for name in _V2_CONTROLLERS if name in available)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kernel.container.stage import Stage, frames, joined, until
+from livedaemon import run
 
-from cnm.runtimeapi import ContainerSpec
+from cnm.runtimeapi import ContainerSpec, LogOptions
 
 pytestmark = pytest.mark.kernel
 
@@ -93,6 +96,25 @@ def test_who_does_not_read_is_cut_off_and_the_process_goes_on(stage: Stage) -> N
         marker = os.path.join(spec.root.upper, "marker")
         until("the process is through", lambda: os.path.exists(marker))
         assert len(rest(stream)) < 30_000_000
+
+
+def test_a_full_disk_holds_nobody_up(stage: Stage, tmp_path: Path) -> None:
+    """What does not fit is dropped by whole lines, and counted; the process goes on to its end."""
+    run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path))
+    try:
+        spec = stage.spec("sh", "-c", "seq 100000; exit 3")
+        spec = replace(spec, log=LogOptions(str(tmp_path / "log")))
+        stage.runtime.create(spec)
+        stage.runtime.start(spec.id)
+        assert stage.runtime.wait(spec.id) == 3
+        kept = [json.loads(line)["log"] for line in (tmp_path / "log").read_text().splitlines()]
+        assert kept == [f"{number}\n" for number in range(1, len(kept) + 1)]
+        written = sum(len(f"{number}\n") for number in range(1, 100001))
+        dropped = stage.runtime.status(spec.id).log_dropped
+        assert 0 < dropped == written - len("".join(kept))
+        stage.runtime.destroy(spec.id)
+    finally:
+        run("umount", str(tmp_path))
 
 
 def test_a_terminal(stage: Stage) -> None:

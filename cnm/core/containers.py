@@ -77,12 +77,7 @@ class Containers:
 
     def everything(self) -> list[ContainerRecord | SandboxRecord]:
         """These, and adopted namespaces."""
-        found = self._state.everything()
-        return [
-            item
-            for item in found
-            if isinstance(item, SandboxRecord) or item.phase is not Phase.CREATING
-        ]
+        return self._state.everything()
 
     def alive(self, container_id: SandboxID) -> bool:
         """Whether it runs, or will run again by itself; one that is gone does not."""
@@ -144,7 +139,7 @@ class Containers:
     def _start(self, container_id: SandboxID, *, by_user: bool) -> ContainerRecord | None:
         record = self._state.container(container_id)
         if record is not None and record.status is not ContainerStatus.RUNNING and record.own_stack:
-            self._creation.reserve_networks(record, all_exist=True)
+            self._reserve_networks(record)
         with self._locks.sandbox(container_id):
             record = self._present(container_id)
             if record.status is ContainerStatus.RUNNING:
@@ -154,6 +149,14 @@ class Containers:
             elif record.status is not ContainerStatus.RESTARTING:
                 return None  # stopped while its timer fired
             return self._runs.up(record)
+
+    def _reserve_networks(self, record: ContainerRecord) -> None:
+        """Without its lock, which each connect takes: another start, or a removal, may pass by."""
+        try:
+            self._creation.reserve_networks(record, all_exist=True)
+        except CNMError:
+            self._present(record.id)
+            raise
 
     def start_again(self, container_id: SandboxID) -> None:
         """What a restart policy does; a failure counts as one more exit."""
@@ -171,12 +174,12 @@ class Containers:
             self._endings.tell("start", started)
             self._refresh_linked(started)
 
-    def _present(self, container_id: SandboxID) -> ContainerRecord:
+    def _present(self, container_id: SandboxID, what: str = "started") -> ContainerRecord:
         record = self._state.container(container_id)
         if record is None:
             raise NotFound(f"No such container: {container_id}")
         if record.phase is not Phase.ACTIVE:
-            raise Conflict("container is marked for removal and cannot be started")
+            raise Conflict(f"container is marked for removal and cannot be {what}")
         return record
 
     def _start_failed(self, container_id: SandboxID, error: BaseException) -> None:
@@ -226,9 +229,10 @@ class Containers:
         if timeout_s is None:
             timeout_s = record.definition.stop_timeout_s
         self._endings.tell("kill", record, {"signal": str(number)})
-        self._runtime.stop(
-            ProcessID(record.id), number, STOP_TIMEOUT_S if timeout_s is None else timeout_s
-        )
+        with contextlib.suppress(NotFound):  # it was removed meanwhile
+            self._runtime.stop(
+                ProcessID(record.id), number, STOP_TIMEOUT_S if timeout_s is None else timeout_s
+            )
         self._endings.settle(record.id)
 
     def kill(self, reference: str, signal_name: str = "") -> None:
@@ -244,7 +248,10 @@ class Containers:
         if number == signal.SIGKILL:
             self._end(record, number, STOP_TIMEOUT_S)
             return
-        self._runtime.kill(ProcessID(record.id), number)
+        try:
+            self._runtime.kill(ProcessID(record.id), number)
+        except NotFound:
+            raise Conflict(f"container {record.id} is not running") from None
         self._endings.tell("kill", record, {"signal": str(number)})
 
     def restart(
@@ -288,7 +295,7 @@ class Containers:
             holder = self._creation.holder(name)
             if holder is not None:
                 raise Conflict(f"Error when allocating new name: {names.in_use(name, holder)}")
-            record = replace(self._present(found.id), name=name)
+            record = replace(self._present(found.id, "renamed"), name=name)
             stack = self._state.sandbox(found.id)
             renamed = [replace(stack, name=name)] if stack is not None else []
             self._state.write(put=[record, *renamed], durable=True)
@@ -326,7 +333,7 @@ class Containers:
         """A stream to its process, as ``cnm.runtimeapi.Streams``; good before the start, too."""
         record = self.find(reference)
         with self._locks.sandbox(record.id):
-            record = self._present(record.id)
+            record = self._present(record.id, "attached to")
             if record.status is not ContainerStatus.RUNNING:
                 self._runs.register(record)
         stream = self._machinery.streams.attach(

@@ -22,7 +22,7 @@ from cnm.core.containerfiles import ContainerFiles
 from cnm.core.locks import Locks
 from cnm.core.runs import Machinery, Runs
 from cnm.core.state import State
-from cnm.errors import InvalidParameter, NotFound
+from cnm.errors import Forbidden, InvalidParameter, NotFound
 from cnm.types import (
     EndpointRequest,
     NamespaceIdentity,
@@ -162,7 +162,15 @@ class Creation:
             if network is None and not all_exist:
                 continue
             if network is None or not self._state.endpoint_between(network.id, record.id):
-                self._connections.connect(reference, record.id, request)
+                self._reserve(reference, record.id, request)
+
+    def _reserve(self, reference: str, container_id: SandboxID, request: EndpointRequest) -> None:
+        try:
+            self._connections.connect(reference, container_id, request)
+        except Forbidden:
+            network = self._state.find_network(reference)
+            if not self._state.endpoint_between(network.id, container_id):
+                raise  # otherwise another start of it was faster
 
 
 def _check(wish: ContainerDefinition) -> None:

@@ -186,6 +186,8 @@ class State:
         """
         found = self.find_any(reference)
         stack = self._sandboxes.get(found.id)
+        if stack is None and isinstance(found, ContainerRecord) and found.own_stack:
+            raise NotFound(f"No such container: {reference}")  # removed while we looked
         if stack is None:
             raise InvalidParameter(
                 "container sharing network namespace with another container or host cannot be "
@@ -210,20 +212,30 @@ class State:
     def find_any(self, reference: str) -> ContainerRecord | SandboxRecord:
         """By full id, exact name (also with Docker's leading slash) or unique id prefix.
 
+        One that is being made is known to its maker only, who has its full id.
+
         :raises NotFound: ``No such container: X``.
         :raises InvalidParameter: the prefix fits several.
         """
         container_id, name = SandboxID(reference), reference.removeprefix("/")
         found = self._containers.get(container_id) or self._sandboxes.get(container_id)
-        found = found or self.container_named(name) or self.sandbox_named(name)
-        return found or _by_prefix(
+        if found is not None:
+            return found
+        for item in (self.container_named(name), self.sandbox_named(name)):
+            if item is not None and self._is_made(item):
+                return item
+        return _by_prefix(
             reference, self.everything(), "No such container: {}", _SEVERAL_CONTAINERS
         )
 
+    def _is_made(self, item: ContainerRecord | SandboxRecord) -> bool:
+        container = self._containers.get(item.id)
+        return container is None or container.phase is not Phase.CREATING
+
     def everything(self) -> list[ContainerRecord | SandboxRecord]:
-        """Containers of the runtime, and adopted namespaces."""
-        adopted = [item for item in self.sandboxes() if item.id not in self._containers]
-        return [*self.containers(), *adopted]
+        """Containers of the runtime that stand, and adopted namespaces."""
+        adopted = [item for item in self.sandboxes() if item.adopted]
+        return [*filter(self._is_made, self.containers()), *adopted]
 
 
 def _put(records: dict[SandboxID, S], names: dict[str, SandboxID], record: S) -> None:

@@ -117,6 +117,11 @@ class Container:
         return self.saved.state is ContainerState.RUNNING
 
     @property
+    def over(self) -> bool:
+        """Whether its first process has ended, though we may not have heard of it yet."""
+        return self.process is None or self.process.over
+
+    @property
     def pipes(self) -> Pipes:
         return self._around.places.pipes(self.id, self.plan.spec.process)
 
@@ -370,6 +375,8 @@ class Exec:
         self._answer_start(None)
 
     def _failed(self, failure: Failure) -> None:
+        if self._container.over:
+            failure = Failure(launch.STOPPED, failure.code)
         code = _NOT_RUN if failure.code == confine.NOT_STARTED else failure.code
         self._finish(code)
         text = failure.worded("OCI runtime exec failed: exec failed")
@@ -408,7 +415,7 @@ class Exec:
         """The kernel has killed it with the first process; whoever waits is told so."""
         if self._process is not None:
             self._process.close()
-            self._failed(Failure("its container has ended", 128 + signal.SIGKILL))
+            self._failed(Failure(launch.STOPPED, 128 + signal.SIGKILL))
         self.streams.close()
 
     def _publish(self, kind: str) -> None:

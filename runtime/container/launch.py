@@ -44,6 +44,7 @@ from cnm.runtimeapi import Bind, ContainerSpec, ProcessSpec
 _NAMESPACES = (
     syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWPID
 )
+STOPPED = "cannot exec in a stopped container"  # runc's words
 _SPARE = 100  # descriptors are first moved out of the way, to here
 
 
@@ -271,11 +272,18 @@ def execution(
         spec = plan.spec
         _prepare_entry(held.oom_score_adj)
         streams = standard.open_pipes(pipes, spec.process)
-        syscalls.setns(kept[0], syscalls.CLONE_NEWPID)  # holds for children only
+        _join(kept[0], syscalls.CLONE_NEWPID)  # holds for children only
         pid = _fork_first(channel, lambda: _first_of_exec(plan, held, kept[0], channel, streams))
         _join_groups(channel, groups, spec.container_id, pid)
 
     return spawn(entry, [init])
+
+
+def _join(init: int, kinds: int) -> None:
+    try:
+        syscalls.setns(init, kinds)
+    except ProcessLookupError:
+        raise Refused(STOPPED) from None
 
 
 def _first_of_exec(
@@ -287,7 +295,7 @@ def _first_of_exec(
 ) -> None:
     _new_session()
     rest = _NAMESPACES & ~syscalls.CLONE_NEWPID
-    syscalls.setns(init, rest | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP)
+    _join(init, rest | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWCGROUP)
     users = Users(held.ids, init)
     users.act_for_root()
     standard.install(plan.spec.process, streams, channel, console=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import time
@@ -84,6 +85,15 @@ class Process:
         """Take over a running process that another supervisor launched."""
         self.pid = pid
         self._open_pidfd()
+
+    @property
+    def over(self) -> bool:
+        """Whether the process has ended: then its pidfd can be read."""
+        if self.pidfd < 0:
+            return True
+        poll = select.poll()  # not select(2), which knows the first 1024 descriptors only
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def send_signal(self, number: int) -> None:
         """:raises ProcessLookupError: it has ended."""

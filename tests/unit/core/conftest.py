@@ -337,6 +337,11 @@ class World:
         leases = self._store.leases
         return {str(a) for pool in leases.pools() for a in leases.leases(pool.pool_id)}
 
+    def stored(self, kind: Any) -> list[Any]:
+        """All records of a kind, as the database has them."""
+        assert self._store is not None
+        return list(self._store.all(kind))
+
     def pools(self) -> set[str]:
         """All pools, as the database has them."""
         assert self._store is not None

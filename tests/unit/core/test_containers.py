@@ -14,6 +14,7 @@ from fakeruntime import IDS
 from cnm.containerapi import (
     Command,
     ContainerDefinition,
+    ContainerRecord,
     ContainerStatus,
     HostEntry,
     NameService,
@@ -372,6 +373,49 @@ def test_host_none_and_shared_stacks(machine: Any) -> None:
     machine.core.containers.stop("s1")
     with pytest.raises(Conflict, match="of a non running container"):
         machine.core.containers.start("s1")
+
+
+def test_one_that_is_being_made_is_not_there_yet(machine: Any) -> None:
+    """Whoever asks for its name meanwhile must not start it, nor remove half of it."""
+    core = machine.core
+    answers: list[str] = []
+
+    def meanwhile(what: str) -> None:
+        if what == "runtime create" and not answers:
+            (record,) = machine.stored(ContainerRecord)
+            for verb in (core.containers.start, core.containers.remove, core.containers.find):
+                for reference in ("k1", record.id[:12]):
+                    with pytest.raises(NotFound, match="No such container") as refused:
+                        verb(reference)
+                    answers.append(str(refused.value))
+            with pytest.raises(NotFound):
+                core.connections.connect("bridge", "k1", EndpointRequest())
+
+    machine.runtime.step = meanwhile
+    record = create(machine)
+    assert len(answers) == 6
+    assert core.containers.find("k1") == record
+    assert core.containers.start("k1")
+
+
+def test_two_starts_at_once(machine: Any) -> None:
+    """A network that came after the creation is joined by one of them, for both."""
+    record = create(machine, endpoints={"late": EndpointRequest(), "blue": EndpointRequest()})
+    machine.core.networks.create(NetworkRequest("late"))
+    outcomes: list[object] = []
+
+    def start() -> None:
+        try:
+            outcomes.append(machine.core.containers.start(record.id))
+        except CNMError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(outcomes, key=str) == [False] * 7 + [True]
 
 
 def test_a_user_namespace_where_it_is_asked_for(machine: Any) -> None:

@@ -197,6 +197,7 @@ def play(stage: Stage) -> None:
     draw(stage)
     killed_and_repaired(stage, ann, bob, cat)
     real_containers(stage)
+    names(stage)
     tear_down(stage)
 
 
@@ -300,6 +301,38 @@ def real_containers(stage: Stage) -> None:
     stage.show("cnm rm -f c1", "c1")
     stage.show("cnm rmi busybox", "Untagged: busybox:latest")
     stage.show("net rm localnet", "localnet")
+
+
+def names(stage: Stage) -> None:
+    """W5: containers of a user network find each other by name, the daemon running or not."""
+    title("Names: a resolver in every sandbox, which does not need the daemon")
+    stage.show("net create shop")
+    stage.show("net create elsewhere")
+    stage.show("cnm run -d --name web --network shop --network-alias www host sleep 1d")
+    stage.show("cnm run -d --name asks --network shop --dns-search example.com host sleep 1d")
+    stage.show("cnm run -d --name stranger --network elsewhere host sleep 1d")
+    ip = stage.read("cnm inspect web")[0]["NetworkSettings"]["Networks"]["shop"]
+    address = ip["IPAddress"]
+    stage.show("cnm exec asks cat /etc/resolv.conf", "nameserver 127.0.0.11", "search example.com")
+    for name in ("web", "www", "web.shop"):
+        stage.show(f"cnm exec asks dig +short {name}", address)
+    stage.show(f"cnm exec asks dig +short -x {address}", "web.shop.")
+    stage.show("cnm exec asks getent hosts web", address)
+    stage.show("cnm exec asks ping -c 1 web", " 0% packet loss")
+    say("a name of ours without that type is no error; elsewhere the name is not known:")
+    stage.show("cnm exec asks dig web MX", "status: NOERROR")
+    said = stage.show("cnm exec stranger dig +tries=1 +time=6 web")
+    if address in said:
+        raise Failed("a name is known outside its network")
+    stage.show("net dns stats", "asks")
+    say("the daemon is killed; names are answered all the same:")
+    pid = stage.read("cnm inspect asks")[0]["State"]["Pid"]
+    stage.stop(signal.SIGKILL)
+    stage.show(f"nsenter --net=/proc/{pid}/ns/net dig +short @127.0.0.11 web", address)
+    stage.start()
+    stage.show("cnm exec asks dig +short web", address)
+    stage.show("cnm rm -f web asks stranger", "web")
+    stage.show("net rm shop elsewhere", "shop")
 
 
 def busybox_archive(folder: Path) -> Path:

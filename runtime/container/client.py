@@ -8,11 +8,12 @@ and the next one takes the running containers over.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from cnm import codec, errors
 from cnm.errors import Conflict, StartFailed, Unavailable
@@ -54,7 +55,29 @@ class RuntimeClient:
         self._ask("create", plan=codec.dumps(plan))
 
     def start(self, container_id: ProcessID) -> ContainerStatus:
-        return codec.loads(ContainerStatus, str(self._ask("start", id=container_id)))
+        with self._namespace_of(container_id) as path:
+            answer = self._ask("start", id=container_id, network_namespace=path)
+        return codec.loads(ContainerStatus, str(answer))
+
+    @contextlib.contextmanager
+    def _namespace_of(self, container_id: ProcessID) -> Iterator[str]:
+        """The namespace by a descriptor of ours: the supervisor may not see where it is pinned.
+
+        A daemon that was started anew by ip-netns(8) has other mounts than its supervisor.
+        """
+        plan = self._places.read_plan(container_id)
+        if plan is None or not plan.spec.network_namespace:
+            yield ""
+            return
+        try:
+            descriptor = os.open(plan.spec.network_namespace, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            yield ""  # the supervisor tells what is wrong with it
+            return
+        try:
+            yield f"/proc/{os.getpid()}/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
 
     def kill(self, process_id: ProcessID, signal: int) -> None:
         self._ask("kill", id=process_id, signal=int(signal))

@@ -7,7 +7,7 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnm.errors import Conflict, StartFailed
 from cnm.runtime.container import confine, launch
@@ -143,8 +143,11 @@ class Container:
 
     # -- start
 
-    def start(self, answer: Answer) -> None:
-        """:raises Conflict: it runs, or is about to."""
+    def start(self, answer: Answer, network_namespace: str = "") -> None:
+        """``network_namespace``: another path to it, instead of the plan's.
+
+        :raises Conflict: it runs, or is about to.
+        """
         if self.running or self._starting is not None:
             raise Conflict(f"container {self.id} is already running")
         spec = self.plan.spec
@@ -154,7 +157,9 @@ class Container:
             self._clear_group()
             self.streams.begin(LogFile(spec.log) if spec.log else None, self.pipes)
             directory = self._around.places.container(self.id)
-            child = launch.container(self.plan, directory, self.pipes, self._around.groups)
+            found = network_namespace or spec.network_namespace
+            plan = replace(self.plan, spec=replace(spec, network_namespace=found))
+            child = launch.container(plan, directory, self.pipes, self._around.groups)
         except Exception as error:
             self._failed(Failure(str(error)))
             return

@@ -99,7 +99,7 @@ class Requests:
             else:
                 connection.reply({"done": codec.dumps(container.status())})
 
-        container.start(answer)
+        container.start(answer, message.get("network_namespace") or "")
 
     def _kill(self, connection: Connection, message: Message) -> None:
         self._either(message).send_signal(message["signal"])

@@ -63,13 +63,13 @@ class Datagrams:
         )
         self._send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 
-    def receive(self, descriptor: int) -> list[int]:
+    def receive(self, descriptor: int, most: int = BATCH) -> list[int]:
         """What waits, as sizes in bytes: the datagram of slot n begins at ``n * SLOT``.
 
         One that does not fit has the size ``SLOT``. Errors of the socket are none of ours to
         report (a client's closed port): nothing has come.
         """
-        count = self._receive(descriptor, self._at, BATCH, _DONTWAIT, None)
+        count = self._receive(descriptor, self._at, most, _DONTWAIT, None)
         return self._sizes[:count].tolist() if count > 0 else []
 
     def client(self, slot: int) -> tuple[str, int] | tuple[str, int, int, int]:

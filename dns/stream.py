@@ -155,12 +155,16 @@ class Stream:
         return now - self.since > limit
 
     def _ready(self, events: int) -> None:
-        if not events & (READ | WRITE):  # reset, or gone for good
-            self.close()
-            return
-        if events & READ and self._events & READ:
-            self._read()
-        self._go_on()
+        try:
+            if not events & (READ | WRITE):  # reset, or gone for good
+                self.close()
+                return
+            if events & READ and self._events & READ:
+                self._read()
+            self._go_on()
+        except BaseException:  # an error of ours, which the loop reports: not to be met again
+            self._break_off()
+            raise
 
     def _read(self) -> None:
         try:

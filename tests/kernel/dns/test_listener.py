@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -13,17 +15,22 @@ from dnslib import RR, DNSRecord
 from kernel.dns.conftest import ServerFactory
 from kernel.dns.serving import ADDRESS, SO_RCVBUFFORCE, Sandbox, Serving, Stream, asking
 from kernel.dns.upstreams import Seen, framed, question, silent, well
-from kernel.namespaces import Namespace, NamespaceFactory, poll
+from kernel.namespaces import Namespace, NamespaceFactory, entered, poll
 from unit.dns.questions import answers, opt
 from unit.dns.test_names import endpoint
 
 from cnm.discovery import NetworkNames
 from cnm.dns import stream
-from cnm.dns.names import Table, View
+from cnm.dns.listener import Listener, Shared
+from cnm.dns.names import Owner, Table, View
+from cnm.dns.place import SandboxPlace
+from cnm.dns.statistics import Counters
+from cnm.runtime.kernel.loop import Loop
 from cnm.types import EndpointID, NetworkID
 
 pytestmark = pytest.mark.kernel
 
+_KINDS = (socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_DGRAM)
 FRONT = NetworkID("f" * 64)
 ServeBox = Callable[..., Sandbox]
 
@@ -175,6 +182,78 @@ def test_a_burst_is_answered_whole(sandbox: Sandbox) -> None:
     poll(lambda: sandbox.counters.queries == 500, "all to be counted")
     assert sandbox.counters.answered + sandbox.counters.nodata == 500
     assert sandbox.counters.local.count == 500
+
+
+class Defective(Table):
+    """Stands for an error of ours that one question meets."""
+
+    __slots__ = ()
+
+    def find_qualified(self, name: bytes) -> Owner | None:
+        if name == b"\x04boom\0":
+            raise RuntimeError("boom")
+        return super().find_qualified(name)
+
+
+def test_an_error_of_ours_costs_the_question_that_meets_it(
+    serving: Serving, box: Namespace
+) -> None:
+    """Not those that came with it, and not the loop."""
+    defective = Defective.build(table().names())
+    sandbox = serving.serve(box, View((defective,), forward=False))
+    with sandbox.datagram() as client, sandbox.stream() as bad, sandbox.stream() as good:
+        serving.do(lambda: [client.send(question(name)) for name in ("web", "boom", "db")])
+        names = [str(DNSRecord.parse(client.recv(4096)).q.qname) for _ in range(2)]
+        assert names == ["web.", "db."]
+        bad.send(question("boom"), question("web"))
+        assert bad.is_closed()
+        good.send(question("web"))
+        assert good.read()
+    assert [str(error) for error in serving.failures] == ["boom", "boom"]
+    serving.failures.clear()
+
+
+class Laborious:
+    """Forwarding of which each question takes half a millisecond to begin."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+
+    def forward(self, *_: object) -> None:
+        self.begun += 1
+        time.sleep(0.0005)
+
+    def forget(self, place: SandboxPlace) -> None: ...
+
+
+def test_questions_that_take_long_are_taken_in_small_batches(box: Namespace) -> None:
+    """Else who asks for others' names at once holds everybody up for 64 of them."""
+    failures: list[Exception] = []
+    laborious = Laborious()
+    with closing(Loop(failures.append)) as loop, entered(box):
+        udp, tcp, client = (socket.socket(socket.AF_INET, kind) for kind in _KINDS)
+        for each in (udp, tcp):
+            each.bind((ADDRESS, 0))
+        tcp.listen()
+        place = SandboxPlace("x", -1)
+        view = View((table(),))
+        listener = Listener(loop, place, udp, tcp, view, laborious, Counters(), Shared())
+        with client, closing(listener):
+            client.connect(udp.getsockname())
+            for _ in range(200):
+                client.send(question("www.example.com"))
+            taken: list[int] = []
+            while sum(taken) < 200:
+                before = laborious.begun
+                loop.turn(1.0)
+                taken.append(laborious.begun - before)
+            for _ in range(64):
+                client.send(question("web"))
+            while listener.counters.answered < 64:
+                loop.turn(1.0)
+    assert taken[:5] == [64, 32, 16, 8, 4]
+    assert max(taken[5:]) <= 8
+    assert failures == []
 
 
 def test_tables_swap_under_load_and_no_query_is_lost(serving: Serving, sandbox: Sandbox) -> None:

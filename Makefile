@@ -26,8 +26,8 @@ setup: ## install what is missing: Debian packages, .venv, the project
 demo: setup ## two networks, a kill -9 and the repair, on a stage of its own
 	@$(AS_ROOT) $(BIN)/python scripts/demo.py
 
-test: setup ## the whole test suite, on this kernel and on the VM lab's
-	@$(PYTEST) -n $(WORKERS) --dist=loadgroup -m "not slow" --vm also tests
+test: setup ## the whole test suite, but for what needs the VM lab
+	@$(PYTEST) -n $(WORKERS) --dist=loadgroup -m "not slow and not vm" tests
 
 vmtest: setup ## only the tests that need the VM lab
 	@$(PYTEST) -v -m "not slow" --vm only tests

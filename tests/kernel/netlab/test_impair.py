@@ -58,6 +58,7 @@ def test_loss_acts_on_its_direction_only(stage: Stage) -> None:
 
 
 def test_some_of_many_packets_are_lost(stage: Stage) -> None:
+    assert stage.look(Ping(NEAR, FAR)).passed  # the neighbours know each other
     impair.apply(stage.wire, Impairment(loss_percent=50))
     # a round trip passes twice: 25 % come back; 0 or 40 of 40 have a chance below 1 in 90,000
     assert 0 < _lost(stage, 40) < 40

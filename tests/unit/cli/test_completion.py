@@ -27,7 +27,10 @@ def named(server: Answering) -> Answering:
     ("words", "offered"),
     [
         ("ne", ["net"]),
-        ("net ''", ["connect", "create", "disconnect", "doctor", "inspect", "ls", "prune", "rm"]),
+        (
+            "net ''",
+            ["connect", "create", "disconnect", "dns", "doctor", "inspect", "ls", "prune", "rm"],
+        ),
         ("network l", ["ls"]),
         ("-", ["--help", "--host", "--version"]),
         ("net -", ["--help"]),

@@ -26,8 +26,10 @@ setup: ## install what is missing: Debian packages, .venv, the project
 demo: setup ## two networks, a kill -9 and the repair, on a stage of its own
 	@$(AS_ROOT) $(BIN)/python scripts/demo.py
 
-test: setup ## the whole test suite, but for what needs the VM lab
+# One after the other: emulated, beside the rest, the VM lab takes twice as long and starves both.
+test: setup ## the whole test suite, on this kernel, then on the VM lab's
 	@$(PYTEST) -n $(WORKERS) --dist=loadgroup -m "not slow and not vm" tests
+	@$(PYTEST) -v -m "not slow" --vm only tests
 
 vmtest: setup ## only the tests that need the VM lab
 	@$(PYTEST) -v -m "not slow" --vm only tests

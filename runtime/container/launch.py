@@ -87,8 +87,7 @@ def _run_guarded(
 ) -> None:
     """Report whatever goes wrong, then end."""
     try:
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_DFL)  # Python ignores some, who started us others
+        syscalls.reset_signals()  # Python ignores some, who started us others
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         run(channel, kept)
     except BaseException as error:

@@ -168,6 +168,12 @@ class Holdings:
 
     # what there is
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a client waits for what was forwarded."""
+        counted = self.counters().values()
+        return any(item.forwarded > item.upstream.count for item in counted)
+
     def counters(self) -> dict[str, Counters]:
         return {sandbox_id: served.counters for sandbox_id, served in self._served.items()}
 

@@ -12,6 +12,7 @@ import gc
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ from cnm.runtime.kernel.resident import Place
 from cnm.runtime.kernel.service import Connection, Service
 from cnm.types import EndpointID, NetworkID
 
-_LINGER_S = 6.0  # after its sockets are another's: longer than a forwarded query takes
+_LINGER_S = 6.0  # at most, after its sockets are another's: a forwarded query takes 4
+_LOOK_S = 0.1
 
 
 class Server:
@@ -133,7 +135,13 @@ class Server:
         self._holdings.leave_unread()
         self._service.leave_place()
         os.close(self._lock)
-        self.loop.after(_LINGER_S, self.loop.stop)
+        self._linger(time.monotonic() + _LINGER_S)
+
+    def _linger(self, until: float) -> None:
+        if self._holdings.waiting and time.monotonic() < until:
+            self.loop.after(_LOOK_S, lambda: self._linger(until))
+        else:
+            self.loop.stop()
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -35,7 +35,7 @@ vmtest: setup ## only the tests that need the VM lab
 torture: setup ## SIGKILL at every kernel step of every verb
 	@$(PYTEST) -n $(WORKERS) --dist=worksteal -m slow tests/torture
 
-soak: setup ## ten minutes of connect and disconnect
+soak: setup ## ten minutes of connect and disconnect, a million packets, a thousand containers
 	@$(PYTEST) -m slow -s tests/soak
 
 bench: setup ## us beside the peers and the bare kernel; build/bench.json, build/bench.svg

@@ -21,9 +21,9 @@ from typing import Any
 from cnm.discovery import NamedEndpoint, NetworkNames, SandboxView
 from cnm.dns import control, insides
 from cnm.dns.control import HOST
-from cnm.dns.insides import Sockets
 from cnm.dns.observed import Queries
 from cnm.dns.process import ANSWERS_WITHIN_S, Lost, Process
+from cnm.dns.sockets import Sockets, open_sockets
 from cnm.errors import CNMError, NotFound, Unavailable
 from cnm.runtime.kernel import packets, resident
 from cnm.sandboxapi import Inside
@@ -204,7 +204,7 @@ class Handover:
                 self._host.close()
                 self._host = None
             if address:
-                self._host = insides.open_sockets(address, port)
+                self._host = open_sockets(address, port)
                 self._hand_host(self._host, self._tell)
 
     def _hand_host(self, sockets: Sockets, tell: Callable[..., Any]) -> None:

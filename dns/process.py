@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnm.dns import control
-from cnm.dns.insides import Sockets, adopt
+from cnm.dns.sockets import Sockets, adopt
 from cnm.errors import CNMError
 from cnm.runtime.kernel import packets, resident
 from cnm.runtime.kernel.resident import Place

@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+# As installed: a daemon that has to be compiled at each start takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 # The folders dns/, ipam/, ... beside cnm/ must never be imported by their bare names.
 export PYTHONSAFEPATH := 1
 

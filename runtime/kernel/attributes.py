@@ -1,7 +1,7 @@
 """Attributes of rtnetlink messages (rtnetlink(7)): number and type by name.
 
 pyroute2's tables are the source. But its package imports all of itself, which costs a
-process 6 MB and 0.13 s, and a daemon sends some thirty attributes of a thousand. Those are here, and
+process 6 MB and 0.13 s, and a daemon sends thirty attributes of a thousand. Those are here, and
 a test compares them with the source; any other is looked up there when it is first sent.
 """
 

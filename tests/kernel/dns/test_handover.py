@@ -26,6 +26,7 @@ pytestmark = pytest.mark.kernel
 
 WEB = endpoint("web", "10.1.0.2")
 ADDRESS = ["10.1.0.2"]
+WAITING = 600  # queries: more than a socket of the kernel's usual size holds
 Boxes = Callable[[str], Box]
 
 
@@ -137,10 +138,10 @@ def test_the_next_process_answers_what_waits(
     serve(daemon, provider, box)
     pid = daemon.pid
     os.kill(pid, signal.SIGSTOP)
-    with Clients(box.box, 200) as clients:
+    with Clients(box.box, WAITING) as clients:
         clients.send("web")
         daemon.kill()
-        assert clients.answers() == ADDRESS * 200
+        assert clients.answers() == ADDRESS * WAITING
     assert daemon.pid != pid
     poll(lambda: daemon.mended, "word of it")
     assert str(daemon.mended[0]) == (

@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+# As installed: a daemon that has to be compiled at each start takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
 # The folders dns/, ipam/, ... beside cnm/ must never be imported by their bare names.
 export PYTHONSAFEPATH := 1
 
@@ -37,7 +39,7 @@ vmtest: setup ## only the tests that need the VM lab
 torture: setup ## SIGKILL at every kernel step of every verb
 	@$(PYTEST) -n $(WORKERS) --dist=worksteal -m slow tests/torture
 
-soak: setup ## ten minutes of connect and disconnect
+soak: setup ## ten minutes of connect and disconnect, a million packets, a thousand containers
 	@$(PYTEST) -m slow -s tests/soak
 
 bench: setup ## us beside the peers and the bare kernel; build/bench.json, build/bench.svg

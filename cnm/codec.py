@@ -50,20 +50,31 @@ def loads(kind: type[R], text: str) -> R:
 
 
 def _plain(value: object) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            name: _plain(item)
-            for name, default in _fields(type(value))
-            if (item := getattr(value, name)) != default
-        }
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, _ADDRESSES):
-        return str(value)
+    kind: Any = type(value)
+    return _writer(kind)(value)
+
+
+@functools.cache
+def _writer(kind: type) -> Callable[[Any], Any]:
+    """A function that turns a value of this type into plain JSON."""
+    if dataclasses.is_dataclass(kind):
+        return functools.partial(_dataclass_plain, _fields(kind))
+    if issubclass(kind, Mapping):
+        return lambda value: {str(key): _plain(item) for key, item in value.items()}
+    if issubclass(kind, tuple | list):
+        return lambda value: [_plain(item) for item in value]
+    if issubclass(kind, enum.Enum):
+        return lambda value: value.value
+    return str if issubclass(kind, _ADDRESSES) else _itself
+
+
+def _dataclass_plain(fields: tuple[tuple[str, object], ...], value: object) -> dict[str, Any]:
+    return {
+        name: _plain(item) for name, default in fields if (item := getattr(value, name)) != default
+    }
+
+
+def _itself(value: object) -> object:
     return value
 
 
@@ -97,7 +108,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return _dataclass_reader(typing.cast(type, hint))
     if isinstance(hint, type) and (issubclass(hint, enum.Enum) or hint in _ADDRESSES):
         return hint
-    return lambda data: data
+    return _itself
 
 
 def _dataclass_reader(kind: type) -> Callable[[Any], Any]:

@@ -13,22 +13,18 @@ from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
-    IPv4Network,
     IPv6Address,
     IPv6Interface,
-    IPv6Network,
 )
-from typing import NewType
 
-NetworkID = NewType("NetworkID", str)  # 64 hex digits
-EndpointID = NewType("EndpointID", str)  # 64 hex digits
-SandboxID = NewType("SandboxID", str)  # 64 hex digits: the container's id
-SandboxKey = NewType("SandboxKey", str)  # path of the network namespace
-PoolID = NewType("PoolID", str)  # opaque, the IPAM driver's
-
-IPAddress = IPv4Address | IPv6Address
-IPNetwork = IPv4Network | IPv6Network
-IPInterface = IPv4Interface | IPv6Interface
+from cnm.ids import EndpointID as EndpointID
+from cnm.ids import IPAddress as IPAddress
+from cnm.ids import IPInterface as IPInterface
+from cnm.ids import IPNetwork as IPNetwork
+from cnm.ids import NetworkID as NetworkID
+from cnm.ids import PoolID as PoolID
+from cnm.ids import SandboxID as SandboxID
+from cnm.ids import SandboxKey as SandboxKey
 
 
 class Scope(enum.StrEnum):

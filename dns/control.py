@@ -12,13 +12,17 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 from typing import Any
 
 import cnm
 from cnm.discovery import NamedEndpoint, NameLink, NetworkNames, SandboxView
+from cnm.ids import EndpointID, NetworkID
 from cnm.runtime.kernel.resident import Place
-from cnm.types import EndpointID, NetworkID
+
+try:
+    from _blake2 import blake2b  # what hashlib hands out, without half a megabyte of OpenSSL
+except ImportError:
+    from hashlib import blake2b
 
 MODULE = "cnm.dns.server"
 PROTOCOL = 1  # one more with each change of what is said; others are replaced

@@ -26,9 +26,9 @@ from cnm.dns.querylog import QueryLog
 from cnm.dns.routes import Routes
 from cnm.dns.statistics import ForwardingCounters
 from cnm.dns.upstream import Route
+from cnm.ids import IPAddress
 from cnm.runtime.kernel.loop import Loop
 from cnm.runtime.kernel.visit import Home
-from cnm.types import IPAddress
 
 PORT = 53
 

@@ -21,9 +21,9 @@ from typing import Any
 from cnm.discovery import NamedEndpoint, NetworkNames, SandboxView
 from cnm.dns import control, insides
 from cnm.dns.control import HOST
-from cnm.dns.insides import Sockets
 from cnm.dns.observed import Queries
-from cnm.dns.process import Lost, Process
+from cnm.dns.process import ANSWERS_WITHIN_S, Lost, Process
+from cnm.dns.sockets import Sockets, open_sockets
 from cnm.errors import CNMError, NotFound, Unavailable
 from cnm.runtime.kernel import packets, resident
 from cnm.sandboxapi import Inside
@@ -60,7 +60,8 @@ class _Sandbox:
 class Handover:
     """One resolver, for one exec root. Thread-safe; one thread of its own once there is one."""
 
-    def __init__(self, exec_root: str) -> None:
+    def __init__(self, exec_root: str, patience_s: float = ANSWERS_WITHIN_S) -> None:
+        self._patience_s = patience_s  # with a process that does not answer
         self._place = control.place(exec_root)
         self._mutex = threading.RLock()
         self._networks: dict[NetworkID, _Network] = {}
@@ -203,7 +204,7 @@ class Handover:
                 self._host.close()
                 self._host = None
             if address:
-                self._host = insides.open_sockets(address, port)
+                self._host = open_sockets(address, port)
                 self._hand_host(self._host, self._tell)
 
     def _hand_host(self, sockets: Sockets, tell: Callable[..., Any]) -> None:
@@ -331,7 +332,7 @@ class Handover:
         if self._looked:
             return
         self._looked = True
-        process = Process.running(self._place)
+        process = Process.running(self._place, self._patience_s)
         if process is not None:
             try:
                 self._meet(process)
@@ -342,7 +343,7 @@ class Handover:
         """The process, with all that it has to know. :raises Unavailable: :raises Lost:"""
         self._look()
         while self._process is None:
-            process = Process.start(self._place)
+            process = Process.start(self._place, self._patience_s)
             try:
                 self._meet(process)
                 if self._process is not None:

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from cnm.discovery import NamedEndpoint, NetworkNames, SandboxView
 from cnm.dns import control
 from cnm.dns.control import HOST
-from cnm.dns.insides import Sockets
 from cnm.dns.listener import Listener, Shared
 from cnm.dns.names import Table, View
 from cnm.dns.place import Forwarding, QueryWatch, SandboxPlace
+from cnm.dns.sockets import Sockets
 from cnm.dns.statistics import Counters
 from cnm.dns.vanished import Vanished
 from cnm.errors import NotFound
+from cnm.ids import EndpointID, NetworkID
 from cnm.runtime.kernel.loop import Loop
-from cnm.types import EndpointID, NetworkID
 
 _SIOCGSKNS = 0x894C  # sockios.h: the namespace of a socket, as a descriptor
 
@@ -167,6 +167,12 @@ class Holdings:
             served.listener.watch(log)
 
     # what there is
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a client waits for what was forwarded."""
+        counted = self.counters().values()
+        return any(item.forwarded > item.upstream.count for item in counted)
 
     def counters(self) -> dict[str, Counters]:
         return {sandbox_id: served.counters for sandbox_id, served in self._served.items()}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from cnm.types import IPAddress
+from cnm.ids import IPAddress
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 RESOLVED_UPSTREAMS = Path("/run/systemd/resolve/resolv.conf")  # behind systemd-resolved's stub

@@ -6,106 +6,23 @@ from anywhere. A sandbox that was given back has neither.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import socket
-import struct
-from dataclasses import dataclass
 
 from cnm.dns import rewrite
+from cnm.dns.sockets import Sockets, open_sockets
 from cnm.errors import KernelError
 from cnm.runtime.kernel import nftgen, nfwire
-
-_SO_NETNS_COOKIE = 71  # asm-generic/socket.h, Linux 5.14
-_SO_RCVBUFFORCE = 33  # past net.core.rmem_max
-_FREEBIND = {  # linux/in.h, linux/in6.h
-    socket.AF_INET: (socket.SOL_IP, 15),
-    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),
-}
-# What may wait while one resolver process ends and the next begins: 0.2 s at 5,000 queries/s,
-# each of which counts 768 bytes.
-_QUEUED_BYTES = 1 << 20
-_BACKLOG = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Sockets:
-    """UDP and TCP on 127.0.0.11, on ports of the kernel's choice; the TCP one listens."""
-
-    udp: socket.socket
-    tcp: socket.socket
-
-    def close(self) -> None:
-        self.udp.close()
-        self.tcp.close()
-
-    @property
-    def cookie(self) -> int:
-        """Of the namespace that they are in."""
-        raw = self.udp.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
-        return int(struct.unpack("=Q", raw)[0])
-
-    @property
-    def descriptors(self) -> tuple[int, int]:
-        return self.udp.fileno(), self.tcp.fileno()
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where the UDP socket is bound."""
-        host, port, *_ = self.udp.getsockname()
-        return str(host), int(port)
-
-    def alive(self) -> bool:
-        """False: somebody has ended them (``ss -K``)."""
-        try:
-            bound = self.udp.getsockname()[1] != 0
-            return bound and bool(self.tcp.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-        except OSError:
-            return False
-
-    def table(self) -> nfwire.WireTable:
-        """The table that leads to them."""
-        return rewrite.table(self.udp.getsockname()[1], self.tcp.getsockname()[1])
-
-
-def adopt(udp: int, tcp: int) -> Sockets:
-    """Of descriptors that another process gave."""
-    return Sockets(socket.socket(fileno=udp), socket.socket(fileno=tcp))
 
 
 def open_all() -> Sockets:
     """Sockets and table. :raises KernelError: nothing is left behind."""
     sockets = open_sockets(str(rewrite.RESOLVER), 0)
     try:
-        _load(sockets.table())
+        _load(_table(sockets))
     except BaseException:
         sockets.close()
         raise
     return sockets
-
-
-def open_sockets(address: str, port: int) -> Sockets:
-    """A UDP and a TCP socket; the address need not be there yet. :raises KernelError:"""
-    with contextlib.ExitStack() as stack:
-        try:
-            opened = []
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                family = socket.AF_INET6 if ":" in address else socket.AF_INET
-                each = stack.enter_context(socket.socket(family, kind | socket.SOCK_NONBLOCK))
-                if port:
-                    each.setsockopt(*_FREEBIND[family], 1)
-                if port and kind is socket.SOCK_STREAM:  # on UDP it would share the port
-                    each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                each.bind((address, port))
-                opened.append(each)
-            udp, tcp = opened
-            udp.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUED_BYTES)
-            tcp.listen(_BACKLOG)
-        except OSError as error:
-            what = f"opening the resolver's sockets on {address}"
-            raise KernelError(error.errno or errno.EIO, what) from error
-        stack.pop_all()
-    return Sockets(udp, tcp)
 
 
 def _load(table: nfwire.WireTable) -> None:
@@ -130,8 +47,12 @@ def repair_table(sockets: Sockets, generation: int) -> tuple[bool, int]:
     """
     if nftgen.generation() == generation:
         return False, generation
-    table = sockets.table()
+    table = _table(sockets)
     broken = nfwire.comments(table) != [rule.comment for rule in table.rules]
     if broken:
         nfwire.replace(table)
     return broken, nftgen.generation()
+
+
+def _table(sockets: Sockets) -> nfwire.WireTable:
+    return rewrite.table(sockets.udp.getsockname()[1], sockets.tcp.getsockname()[1])

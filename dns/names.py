@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cnm.discovery import NamedEndpoint, NameLink, NetworkNames
 from cnm.dns import message
-from cnm.types import EndpointID, IPAddress, NetworkID
+from cnm.ids import EndpointID, IPAddress, NetworkID
 
 # Long enough that a client's cache saves the second look-up of one task, short enough that a
 # container made again under its name, with another address, is found while somebody watches.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from cnm.types import IPAddress
+from cnm.ids import IPAddress
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnm.dns import control
-from cnm.dns.insides import Sockets, adopt
+from cnm.dns.sockets import Sockets, adopt
 from cnm.errors import CNMError
 from cnm.runtime.kernel import packets, resident
 from cnm.runtime.kernel.resident import Place
 from cnm.runtime.kernel.service import failure
 
-_ANSWERS_WITHIN_S = 10.0  # a whole table of 10,000 names takes 0.1; who is silent longer hangs
+ANSWERS_WITHIN_S = 10.0  # a whole table of 10,000 names takes 0.1; who is silent longer hangs
 _ENDS_WITHIN_S = 5.0
 _PEER = struct.Struct("=iII")  # ucred: pid, uid, gid
 
@@ -30,10 +30,13 @@ class Lost(Exception):
 class Process:
     """One at a time asks it: the caller sees to that."""
 
-    def __init__(self, place: Place, link: socket.socket) -> None:
+    def __init__(
+        self, place: Place, link: socket.socket, patience_s: float = ANSWERS_WITHIN_S
+    ) -> None:
         self._place = place
         self._link = link
-        link.settimeout(_ANSWERS_WITHIN_S)
+        self._patience_s = patience_s
+        link.settimeout(patience_s)
         peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         self.pid = _PEER.unpack(peer)[0]
         try:
@@ -43,17 +46,17 @@ class Process:
             raise Lost(f"the resolver has ended: {error}") from error
 
     @classmethod
-    def running(cls, place: Place) -> Process | None:
+    def running(cls, place: Place, patience_s: float = ANSWERS_WITHIN_S) -> Process | None:
         """The one that runs; None: none does."""
         try:
-            return cls(place, resident.connect(place))
+            return cls(place, resident.connect(place), patience_s)
         except (FileNotFoundError, ConnectionRefusedError, Lost):
             return None
 
     @classmethod
-    def start(cls, place: Place) -> Process:
+    def start(cls, place: Place, patience_s: float = ANSWERS_WITHIN_S) -> Process:
         """Another one, or the one that runs. :raises Unavailable: :raises Lost:"""
-        return cls(place, resident.connect_or_start(place, control.MODULE))
+        return cls(place, resident.connect_or_start(place, control.MODULE), patience_s)
 
     def close(self) -> None:
         """Leave it alone. Again is fine."""
@@ -102,7 +105,7 @@ class Process:
         """A connection on which it tells what happens; its end is the process's. :raises Lost:"""
         try:
             link = resident.connect(self._place)
-            link.settimeout(_ANSWERS_WITHIN_S)
+            link.settimeout(self._patience_s)
             packets.send(link, {"ask": "watch"})
             packets.receive(link)
         except (OSError, EOFError, ValueError) as error:

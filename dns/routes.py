@@ -15,8 +15,8 @@ from ipaddress import IPv4Address
 from cnm.dns.hostservers import HostServers
 from cnm.dns.place import SandboxPlace
 from cnm.dns.upstream import MOST_SERVERS, Route, Upstream, host_only
+from cnm.ids import IPAddress
 from cnm.runtime.kernel.visit import Home
-from cnm.types import IPAddress
 
 OURSELVES = IPv4Address("127.0.0.11")  # inside a sandbox: a query would come back
 

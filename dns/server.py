@@ -7,30 +7,30 @@ serves nobody and nobody is connected.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cnm.dns import control, insides, observing
+from cnm.dns import control, observing, sockets
 from cnm.dns.forwarder import Forwarder
 from cnm.dns.holdings import Holdings
 from cnm.dns.hostservers import HostServers
-from cnm.dns.insides import Sockets
 from cnm.dns.observing import LogStreams
 from cnm.dns.querylog import QueryLog
 from cnm.dns.statistics import ForwardingCounters
 from cnm.errors import InvalidParameter
+from cnm.ids import EndpointID, NetworkID
 from cnm.runtime.kernel import packets, resident
 from cnm.runtime.kernel.loop import Loop
 from cnm.runtime.kernel.resident import Place
 from cnm.runtime.kernel.service import Connection, Service
-from cnm.types import EndpointID, NetworkID
 
-_LINGER_S = 6.0  # after its sockets are another's: longer than a forwarded query takes
+_LINGER_S = 6.0  # at most, after its sockets are another's: a forwarded query takes 4
+_LOOK_S = 0.1
 
 
 class Server:
@@ -109,9 +109,9 @@ class Server:
         if len(descriptors) != 2:
             packets.close_all(descriptors)
             raise InvalidParameter("two sockets are needed")
-        sockets: Sockets = insides.adopt(*descriptors)
+        pair = sockets.adopt(*descriptors)
         view = control.read_view(message["view"])
-        self._holdings.serve(message["id"], view, sockets, message["path"])
+        self._holdings.serve(message["id"], view, pair, message["path"])
 
     def _statistics(self) -> dict[str, Any]:
         held = self._holdings
@@ -133,15 +133,21 @@ class Server:
         self._holdings.leave_unread()
         self._service.leave_place()
         os.close(self._lock)
-        self.loop.after(_LINGER_S, self.loop.stop)
+        self._linger(time.monotonic() + _LINGER_S)
+
+    def _linger(self, until: float) -> None:
+        if self._holdings.waiting and time.monotonic() < until:
+            self.loop.after(_LOOK_S, lambda: self._linger(until))
+        else:
+            self.loop.stop()
 
 
 def main(arguments: Sequence[str]) -> int:
     """0: nothing is left to do; 1: another process serves this directory."""
-    parser = argparse.ArgumentParser(prog="cnm-dns")
-    parser.add_argument("--exec-root", required=True)
-    options = parser.parse_args(arguments)
-    place = control.place(options.exec_root)
+    if len(arguments) != 2 or arguments[0] != "--exec-root":  # argparse: 0.4 MB for one flag
+        sys.stderr.write("usage: python -m cnm.dns.server --exec-root DIR\n")
+        return 2
+    place = control.place(arguments[1])
     lock = resident.lock(place)
     if lock is None:
         return 1

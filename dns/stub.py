@@ -6,7 +6,7 @@ import socket
 
 from dnslib import QTYPE, RCODE, DNSError, DNSRecord
 
-from cnm.types import IPAddress
+from cnm.ids import IPAddress
 
 _PORT = 53
 _LONGEST = 65535

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from cnm.dns.place import SandboxPlace
-from cnm.types import IPAddress
+from cnm.ids import IPAddress
 
 MOST_SERVERS = 3  # resolv.conf(5), MAXNS; Docker's, too
 

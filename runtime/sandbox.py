@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, socket
 from types import TracebackType
 from typing import TypeVar
 
@@ -161,7 +161,7 @@ class NamespaceSandbox:
 
     def interface_names(self) -> Collection[str]:
         """Names in use, foreign ones too."""
-        return {link.name for link in self._namespace.netlink().links()}
+        return self._namespace.netlink().names()
 
     # interfaces
 
@@ -172,8 +172,9 @@ class NamespaceSandbox:
                 self._move_in(join)
                 undo.push(self.remove_interface, join.interface_name)
             index = self._index(join.interface_name)
-            settings = _ipv6_settings(join.interface_name, interface)
-            self._namespace.run(lambda: _write_settings(settings))
+            sender = self._namespace.run(lambda: _prepare(join.interface_name, interface))
+            if sender is not None:
+                undo.push(sender.close)
             batch = self._namespace.netlink().batch().set_link(_LOOPBACK, up=True)
             for address in _addresses(interface):
                 batch.add_address(index, address, exist_ok=True, broadcast=address.version == 4)
@@ -183,7 +184,7 @@ class NamespaceSandbox:
                     route.destination, gateway=route.next_hop, device_index=index, exist_ok=True
                 )
             batch.commit()
-        self._announce(join.interface_name, interface)
+        self._announcer.announce(sender, interface.mac or "", _addresses(interface))
         return join.interface_name
 
     def remove_interface(self, name: str) -> None:
@@ -220,9 +221,8 @@ class NamespaceSandbox:
         return index
 
     def _announce(self, name: str, interface: EndpointInterface) -> None:
-        if interface.mac and (addresses := _addresses(interface)):
-            sender = self._namespace.run(lambda: packet_socket(name))
-            self._announcer.announce(sender, interface.mac, addresses)
+        sender = self._namespace.run(lambda: _announcing(name, interface))
+        self._announcer.announce(sender, interface.mac or "", _addresses(interface))
 
     # default routes
 
@@ -345,6 +345,17 @@ def _prepare_own() -> NamespaceIdentity:
     with Netlink() as netlink:
         netlink.batch().set_link(_LOOPBACK, up=True).commit()
     return NamespaceIdentity(own_cookie())
+
+
+def _prepare(name: str, interface: EndpointInterface) -> socket | None:
+    """From inside, in one call: the settings, and what will announce the interface."""
+    _write_settings(_ipv6_settings(name, interface))
+    return _announcing(name, interface)
+
+
+def _announcing(name: str, interface: EndpointInterface) -> socket | None:
+    """From inside: a socket to announce an interface by, if there is anything to announce."""
+    return packet_socket(name) if interface.mac and _addresses(interface) else None
 
 
 def _ipv6_settings(name: str, interface: EndpointInterface) -> dict[str, str]:

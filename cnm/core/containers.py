@@ -287,8 +287,11 @@ class Containers:
         """:raises Conflict: the name is in use. :raises InvalidParameter: it is no name."""
         if not name:
             raise InvalidParameter("Neither old nor new names may be empty")
-        name = names.check(name)
         found = self.find(reference)
+        try:
+            name = names.check(f"/{name.removeprefix('/')}")
+        except InvalidParameter as error:
+            raise InvalidParameter(f"Error when allocating new name: {error}") from error
         if name == found.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
         with self._locks.name(f"container {name}"), self._locks.sandbox(found.id):

@@ -34,6 +34,7 @@ from cnm.types import (
 from cnm.undo import Undo
 
 _LONGEST_HOSTNAME = 64  # HOST_NAME_MAX, linux/limits.h
+_NO_LINKS = "can't be used with links. This would result in undefined behavior"  # Docker's words
 IMAGES_LOCK = "images"  # held while a container is made of an image, and while one is removed
 
 
@@ -122,6 +123,10 @@ class Creation:
     def _resolved(self, wish: ContainerDefinition) -> ContainerDefinition:
         """References to other containers made into ids; the first network among the endpoints."""
         mode = wish.network_mode
+        if mode == SHARED_PREFIX:
+            raise InvalidParameter(
+                "invalid network mode: invalid container format container:<name|id>"
+            )
         if mode.startswith(SHARED_PREFIX):
             partner = self._partner(mode.removeprefix(SHARED_PREFIX))
             return replace(wish, network_mode=f"{SHARED_PREFIX}{partner.id}", endpoints={})
@@ -188,7 +193,7 @@ def _check(wish: ContainerDefinition) -> None:
         _check_private(wish)
     _check_shared(wish, shared)
     if wish.names.links and wish.network_mode == HOST_MODE:
-        raise InvalidParameter("conflicting options: host type networking can't be used with links")
+        raise InvalidParameter(f"conflicting options: host type networking {_NO_LINKS}")
 
 
 def _check_private(wish: ContainerDefinition) -> None:
@@ -214,7 +219,7 @@ def _check_shared(wish: ContainerDefinition, shared: bool) -> None:
         return
     what: Mapping[str, bool] = {
         "hostname and the network mode": bool(wish.hostname),
-        "links and the network mode": bool(wish.names.links),
+        f"container type network {_NO_LINKS}": bool(wish.names.links),
         "dns and the network mode": wish.names
         != replace(NameService(), hosts=wish.names.hosts, links=wish.names.links),
         "custom host-to-IP mapping and the network mode": bool(wish.names.hosts),

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnm.config import Settings
-from cnm.daemon import descriptors, exclusive, flags, logs, sockets
+from cnm.daemon import descriptors, exclusive, flags, logs, memory, sockets
 from cnm.daemon.notify import notify, reloading
 from cnm.errors import CNMError, InvalidParameter, TeardownError, Unavailable
 
@@ -60,6 +60,7 @@ def _start(settings: Settings, values: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logs.start(settings.log_level)
     descriptors.raise_limit()
+    memory.one_arena()
     sockets.refuse_served(settings.hosts)
     settings.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.root.chmod(0o700)

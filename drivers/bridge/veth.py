@@ -104,12 +104,12 @@ class Pairs:
 
     def _find_index(self, endpoint_id: EndpointID) -> int | None:
         """As ``find``. The MAC alone is read without the kernel's lock, which deletions hold."""
+        present = [name for name in _names(_HOST, endpoint_id) if self._netlink.index(name)]
         mac = _host_mac(endpoint_id)
-        for name in _names(_HOST, endpoint_id):
-            index = self._netlink.index(name)
-            if index is not None and self._netlink.mac(name) == mac:
-                return index
-        found = self.find(endpoint_id)
+        for name in present:
+            if self._netlink.mac(name) == mac:
+                return self._netlink.index(name)
+        found = self.find(endpoint_id) if present else None
         return found.index if found is not None else None
 
     def peer_name(self, endpoint_id: EndpointID) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _LONGEST_FILE = 4 << 20  # the container writes these files; do not let them fill our memory
 _HIGHEST_ID = (1 << 31) - 1
+_OUT_OF_RANGE = "uids and gids must be in range 0-2147483647"
 
 
 class UnknownUser(ValueError):
@@ -60,6 +62,8 @@ def _user(wanted: str, entries: list[list[str]]) -> tuple[str, int, int, str]:
     for entry in entries:
         if entry[0] == wanted or (wanted.isdigit() and entry[2] == str(int(wanted))):
             return entry[0], int(entry[2]), int(entry[3]), entry[5]
+    if re.fullmatch(r"-\d+", wanted):
+        raise UnknownUser(_OUT_OF_RANGE)
     if not wanted.isdigit():
         raise UnknownUser(f"unable to find user {wanted}: no matching entries in passwd file")
     return "", _number(wanted), 0, "/"
@@ -76,7 +80,7 @@ def _group(wanted: str, entries: list[list[str]]) -> int:
 
 def _number(text: str) -> int:
     if int(text) > _HIGHEST_ID:
-        raise UnknownUser("uids and gids must be in range 0-2147483647")
+        raise UnknownUser(_OUT_OF_RANGE)
     return int(text)
 
 

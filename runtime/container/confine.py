@@ -74,9 +74,9 @@ def _enter_directory(path: str) -> None:
     try:
         os.chdir(path)
     except OSError as error:
-        text = f'chdir to cwd ("{path}") failed: {os.strerror(error.errno or 0).lower()}'
-        missing = error.errno == errno.ENOENT
-        raise Refused(text, NOT_FOUND if missing else NOT_RUNNABLE) from error
+        reason = os.strerror(error.errno or 0).lower()
+        text = f'chdir to cwd ("{path}") set in config.json failed: {reason}'  # runc's words
+        raise Refused(text, NOT_RUNNABLE) from error
 
 
 def limit_resources(limits: Sequence[ResourceLimit]) -> None:

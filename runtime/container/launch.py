@@ -87,8 +87,7 @@ def _run_guarded(
 ) -> None:
     """Report whatever goes wrong, then end."""
     try:
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_DFL)  # Python ignores some, who started us others
+        syscalls.reset_signals()  # Python ignores some, who started us others
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         run(channel, kept)
     except BaseException as error:
@@ -159,9 +158,9 @@ def _write_sysctls(values: Mapping[str, str], users: Users) -> None:
                 with users.as_root():
                     _write(path, value)
         except OSError as error:
-            raise Refused(
-                f"write sysctl key {name}: open {path}: {os.strerror(error.errno or 0).lower()}"
-            ) from error
+            step = "open" if error.filename else "write"
+            reason = os.strerror(error.errno or 0).lower()
+            raise Refused(f"{step} {path}: {reason}") from error  # runc's words
 
 
 def _write(path: str, value: str) -> None:
@@ -223,7 +222,7 @@ def _first_of_container(
     syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # shows the groups joined by now, and no others
     rootfs.mount_groups(groups.found, read_only=not privileged)
     mounts.place(binds, spec.tmpfs)
-    os.makedirs(spec.process.working_directory, exist_ok=True)
+    _make_directory(spec.process.working_directory)
     if not privileged:
         rootfs.mask(rootfs.masked(), null)
         rootfs.make_read_only(rootfs.READ_ONLY)
@@ -250,6 +249,14 @@ def _wait_for_go(channel: socket.socket) -> None:
     """
     packets.send(channel, {"waiting": True})
     packets.receive(channel)
+
+
+def _make_directory(path: str) -> None:
+    """Where the command starts; made if it is missing, as Docker does."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise Refused(f"cannot mkdir: {path} is not a directory", plain=True) from error
 
 
 def _name_host(hostname: str, domainname: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -68,6 +69,10 @@ _CAPABILITY_VERSION_3 = 0x20080522
 # the exit code is there from 6.15 on, for a pidfd that was open when the process ended.
 _PIDFD_GET_INFO = 0xC040FF0B
 _PIDFD_INFO_EXIT = 1 << 3
+
+_LAST_SIGNAL = 64
+_SIGNAL_SET_BYTES = 8
+_DEFAULT_ACTION = bytes(32)  # the kernel's struct sigaction: SIG_DFL, no flags, nothing blocked
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -214,6 +219,18 @@ def set_file_ids(uid: int, gid: int) -> None:
 def close_from(first: int) -> None:
     """Close every descriptor from ``first`` on (Linux 5.9)."""
     _check(_libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(-1), 0), "close")
+
+
+def reset_signals() -> None:
+    """Every signal's disposition becomes the kernel's default.
+
+    By rt_sigaction(2) itself: glibc keeps 32 and 33 for its threads, refuses them to ``sigaction``
+    and hides them from Python, but a program that ignores them hands that on through execve.
+    """
+    number = {"x86_64": 13, "aarch64": 134}[os.uname().machine]
+    for item in range(1, _LAST_SIGNAL + 1):
+        if item not in (signal.SIGKILL, signal.SIGSTOP):
+            raw(number, f"signal {item}", item, _DEFAULT_ACTION, 0, _SIGNAL_SET_BYTES)
 
 
 def set_domain_name(name: str) -> None:

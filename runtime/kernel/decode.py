@@ -20,7 +20,7 @@ from ipaddress import (
 )
 from socket import AF_INET, AF_INET6
 
-from cnm.runtime.kernel.rtsocket import attributes
+from cnm.runtime.kernel.rtsocket import attributes, chosen
 from cnm.types import IPAddress, IPInterface, IPNetwork
 
 _IFF_UP = 0x1
@@ -35,6 +35,20 @@ _IFLA_IFALIAS = 20
 _IFLA_GROUP = 27
 _IFLA_CARRIER = 33
 _IFLA_INFO_KIND = 1
+_OF_LINKS = frozenset(
+    {
+        _IFLA_ADDRESS,
+        _IFLA_IFNAME,
+        _IFLA_MTU,
+        _IFLA_LINK,
+        _IFLA_MASTER,
+        _IFLA_LINKINFO,
+        _IFLA_IFALIAS,
+        _IFLA_GROUP,
+        _IFLA_CARRIER,
+    }
+)
+_NAME = frozenset({_IFLA_IFNAME})
 # linux/if_addr.h
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
@@ -100,7 +114,7 @@ class Route:
 def link(body: memoryview) -> Link:
     """Decode an RTM_NEWLINK."""
     _, _, index, flags, _ = _LINK_HEADER.unpack_from(body)
-    found = dict(attributes(body[_LINK_HEADER.size :]))
+    found = chosen(body[_LINK_HEADER.size :], _OF_LINKS)
     return Link(
         index=index,
         name=_text(found.get(_IFLA_IFNAME)),
@@ -114,6 +128,11 @@ def link(body: memoryview) -> Link:
         group=_number(found.get(_IFLA_GROUP)),
         peer_index=_number(found.get(_IFLA_LINK)),
     )
+
+
+def link_name(body: memoryview) -> str:
+    """The name alone of an RTM_NEWLINK."""
+    return _text(chosen(body[_LINK_HEADER.size :], _NAME).get(_IFLA_IFNAME))
 
 
 def address(body: memoryview) -> Address | None:

@@ -5,25 +5,6 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from pyroute2.netlink.rtnl import (
-    RTM_DELADDR,
-    RTM_DELLINK,
-    RTM_DELROUTE,
-    RTM_GETADDR,
-    RTM_GETLINK,
-    RTM_GETROUTE,
-    RTM_NEWADDR,
-    RTM_NEWLINK,
-    RTM_NEWROUTE,
-    RTM_SETLINK,
-)
-from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD
-from pyroute2.netlink.rtnl.ifinfmsg import (
-    BRIDGE_VLAN_INFO_PVID,
-    BRIDGE_VLAN_INFO_UNTAGGED,
-    IFF_UP,
-)
-
 from cnm.runtime.kernel import encode
 from cnm.runtime.kernel.encode import Attributes
 from cnm.runtime.kernel.rtsocket import (
@@ -35,6 +16,13 @@ from cnm.runtime.kernel.rtsocket import (
 )
 from cnm.types import IPAddress, IPInterface, IPNetwork
 
+# linux/rtnetlink.h
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+IFF_UP = 0x1  # linux/if.h
+IFA_F_NODAD = 0x2  # linux/if_addr.h
+BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED = 0x2, 0x4  # linux/if_bridge.h
 OUR_PROTOCOL: Final = 0xC4  # rtm_protocol of every route of ours; not in iproute2's rt_protos
 MAIN_TABLE: Final = 254
 _AF_BRIDGE: Final = 7  # linux/socket.h

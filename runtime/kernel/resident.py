@@ -15,10 +15,8 @@ import fcntl
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -106,6 +104,8 @@ def spawn(place: Place, module: str, arguments: Sequence[str] = ()) -> None:
 
     It is in the network namespace of the calling thread.
     """
+    import subprocess  # 0.6 MB that the processes themselves do not need
+
     os.makedirs(place.exec_root, exist_ok=True)
     command = [sys.executable, "-P", "-m", module, "--exec-root", place.exec_root, *arguments]
     with open(place.log, "ab", opener=_private) as log:
@@ -215,6 +215,8 @@ def listen(place: Place) -> socket.socket:
 
 def log_error(error: Exception) -> None:
     """What a loop's callback raised, into the log; for :class:`~cnm.runtime.kernel.loop.Loop`."""
+    import traceback  # seldom, and only here
+
     text = "".join(traceback.format_exception(error))
     sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}")
     sys.stderr.flush()

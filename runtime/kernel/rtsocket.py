@@ -11,7 +11,7 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 from cnm.errors import KernelError
@@ -220,6 +220,20 @@ def attributes(data: memoryview) -> Iterator[tuple[int, memoryview]]:
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
+
+
+def chosen(data: memoryview, wanted: Container[int]) -> dict[int, memoryview]:
+    """Payloads of the attributes of these types: a link has 45, and most are not looked at."""
+    found: dict[int, memoryview] = {}
+    offset, end, unpack = 0, len(data), _ATTRIBUTE.unpack_from
+    while offset + 4 <= end:
+        length, kind = unpack(data, offset)
+        if length < 4:
+            break
+        if kind & 0x3FFF in wanted:
+            found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
 
 
 def _refusal(flags: int, body: memoryview, what: str) -> KernelError:

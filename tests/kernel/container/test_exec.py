@@ -81,8 +81,9 @@ def test_a_missing_directory(stage: Stage, running: ContainerSpec) -> None:
     exec_id = new_id()
     spec = ProcessSpec(("true",), working_directory="/nowhere")
     stage.runtime.exec_create(ExecSpec(exec_id, running.id, spec))
-    with pytest.raises(StartFailed, match='chdir to cwd \\("/nowhere"\\)'):
+    with pytest.raises(StartFailed, match='chdir to cwd \\("/nowhere"\\)') as refused:
         stage.runtime.exec_start(exec_id)
+    assert refused.value.exit_code == 126
 
 
 def test_with_a_terminal_and_input(stage: Stage, running: ContainerSpec) -> None:

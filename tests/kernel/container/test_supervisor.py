@@ -196,6 +196,22 @@ def test_it_does_not_end_while_something_runs(stage: Stage) -> None:
     assert list(stage.runtime.containers()) == []
 
 
+def test_what_a_hundred_containers_cost(stage: Stage) -> None:
+    """All that minds them, memory shared with others in proportion: 3 MB each are allowed."""
+    for number in range(100):
+        stage.start("sleep", "1d", tty=number % 2 == 0)
+    pids = (stage.supervisor_pid(), stage.keeper_pid())
+    assert all(pids)
+    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+    total_kb = sum(
+        int(line.split()[1])
+        for text in rollups
+        for line in text.splitlines()
+        if line.startswith("Pss:")
+    )
+    assert total_kb < 40_000, f"{total_kb} kB"  # 20 MB when this was written
+
+
 def test_a_second_one_steps_back(stage: Stage) -> None:
     stage.runtime.containers()
     first = stage.supervisor_pid()

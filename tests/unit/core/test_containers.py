@@ -200,6 +200,7 @@ REFUSALS: list[tuple[dict[str, Any], type[CNMError], str]] = [
         "conflicting options: mac-address and the network mode",
     ),
     ({"hostname": "x" * 65}, InvalidParameter, "is too long"),
+    ({"network_mode": "container:"}, InvalidParameter, "invalid container format"),
     (
         {"network_mode": "host", "endpoints": {"blue": EndpointRequest()}},
         InvalidParameter,
@@ -514,6 +515,8 @@ def test_rename(machine: Any) -> None:
     create(machine, "k2")
     with pytest.raises(Conflict, match='"/k2" is already in use'):
         machine.core.containers.rename("k1", "k2")
+    with pytest.raises(InvalidParameter, match=r"allocating new name: .* \(/\?\)"):
+        machine.core.containers.rename("k1", "?")
     machine.core.containers.rename("k1", "k3")
     assert machine.core.containers.find("k3").id == record.id
     assert machine.core.inspector.networks(record.id, "")["blue"]["DNSNames"][0] == "k3"

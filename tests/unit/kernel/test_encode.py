@@ -7,11 +7,14 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
+from pyroute2.netlink import rtnl
+from pyroute2.netlink.rtnl import ifaddrmsg as ifaddrmsg_module
+from pyroute2.netlink.rtnl import ifinfmsg as ifinfmsg_module
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from cnm.runtime.kernel import messages
+from cnm.runtime.kernel import attributes, messages
 from cnm.runtime.kernel.encode import Attributes
 
 MAC = "02:42:0a:00:00:07"
@@ -25,9 +28,27 @@ def decoded(codec: Any, data: bytes) -> Any:
     return message
 
 
+def test_daily_attributes_are_pyroute2s() -> None:
+    source = attributes.all_known()
+    assert {name: source[name] for name in attributes.DAILY} == attributes.DAILY
+    assert attributes.find("IFLA_BRPORT_ISOLATED") == source["IFLA_BRPORT_ISOLATED"]
+    with pytest.raises(KeyError, match="IFLA_NONSENSE"):
+        attributes.find("IFLA_NONSENSE")
+
+
+def test_message_numbers_are_pyroute2s() -> None:
+    ours = {name: value for name, value in vars(messages).items() if name.startswith("RTM_")}
+    assert len(ours) == 10
+    assert ours == {name: getattr(rtnl, name) for name in ours}
+    assert messages.IFF_UP == ifinfmsg_module.IFF_UP
+    assert messages.BRIDGE_VLAN_INFO_PVID == ifinfmsg_module.BRIDGE_VLAN_INFO_PVID
+    assert messages.BRIDGE_VLAN_INFO_UNTAGGED == ifinfmsg_module.BRIDGE_VLAN_INFO_UNTAGGED
+    assert messages.IFA_F_NODAD == ifaddrmsg_module.IFA_F_NODAD
+
+
 def test_a_bridge() -> None:
-    attributes: Attributes = [("IFLA_IFNAME", "br-a"), ("IFLA_ADDRESS", MAC)]
-    data = messages.new_link("bridge", attributes, [("IFLA_BR_MCAST_SNOOPING", 0)], up=True)
+    settings: Attributes = [("IFLA_IFNAME", "br-a"), ("IFLA_ADDRESS", MAC)]
+    data = messages.new_link("bridge", settings, [("IFLA_BR_MCAST_SNOOPING", 0)], up=True)
     message = decoded(ifinfmsg, data)
     assert message["header"]["type"] == 16
     assert message["header"]["flags"] == 0x605  # request, acknowledge, create, exclusive

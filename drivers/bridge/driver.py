@@ -33,7 +33,7 @@ from cnm.runtime.kernel import owner
 from cnm.runtime.kernel.departures import Departures
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.nft import LibNft, Nft
-from cnm.runtime.kernel.nftgen import generation
+from cnm.runtime.kernel.nftgen import Generations
 from cnm.types import (
     EndpointID,
     EndpointInterface,
@@ -78,8 +78,9 @@ class BridgeDriver:
         self._reaper = reaper
         self._bridges = Bridges(netlink, self._reaper)
         self._pairs = Pairs(netlink, self._reaper)
-        self._ruleset = Ruleset(nft, generation)
-        self._others = OthersForwarding(nft, generation)
+        self._generations = Generations()
+        self._ruleset = Ruleset(nft, self._generations.current)
+        self._others = OthersForwarding(nft, self._generations.current)
         self._forwarding = Forwarding(settings, netlink, self._ruleset.guard)
         self._networks: dict[NetworkID, NetworkRecord] = {}
         self._bridge_names: dict[str, NetworkID] = {}
@@ -87,6 +88,7 @@ class BridgeDriver:
     def close(self) -> None:
         """Close its sockets. What it made stays."""
         self._reaper.close()
+        self._generations.close()
         self._netlink.close()
 
     # NetworkChecker

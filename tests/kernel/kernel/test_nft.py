@@ -11,7 +11,7 @@ from kernel.namespaces import Namespace, NamespaceFactory
 from cnm.errors import KernelError
 from cnm.runtime.kernel.netns import NetNS
 from cnm.runtime.kernel.nft import Batch, Chain, LibNft, Map, Rule, Set, Table
-from cnm.runtime.kernel.nftgen import generation
+from cnm.runtime.kernel.nftgen import Generations, generation
 
 pytestmark = [pytest.mark.kernel, pytest.mark.both_kernels]
 
@@ -147,6 +147,15 @@ def test_an_empty_batch_is_no_transaction(host_ns: Namespace, nft: LibNft) -> No
     assert generation() == before
     nft.apply(Batch("inet", "cnmt").add("bridges", '"br-9"'))
     assert generation() == before + 1
+
+
+def test_a_generation_asked_for_by_one_socket(host_ns: Namespace, nft: LibNft) -> None:
+    generations = Generations()
+    for _ in range(2):  # closed, it opens another
+        assert generations.current() == generation()
+        nft.replace(TABLE)
+        assert generations.current() == generation()
+        generations.close()
 
 
 def test_a_missing_table(nft: LibNft) -> None:

@@ -44,7 +44,6 @@ def fed(live: LiveDaemon, data: bytes, *words: str) -> tuple[int, bytes, bytes]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.both_kernels
 def test_life(live: LiveDaemon) -> None:
     identifier = live.cnm("run", "-d", "--name", "c1", "host", "sleep", "1000").stdout.strip()
     listed = json.loads(live.cnm("ps", "--no-trunc", "--format", "json").stdout)

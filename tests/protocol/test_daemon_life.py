@@ -76,7 +76,6 @@ def test_a_stop_ends_event_streams(daemon: Make) -> None:
             pass
 
 
-@pytest.mark.both_kernels
 def test_networks_outlive_a_restart_and_a_kill(daemon: Make) -> None:
     live = daemon()
     network_id = live.net("create", "lasting").stdout.strip()

@@ -9,11 +9,9 @@ free: group commit, as databases write their logs.
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from cnm.errors import KernelError
@@ -59,20 +57,29 @@ class _Ticket:
 
 
 class Reaper:
-    """One for a driver. As many deletions are under way at once as it has deleters."""
+    """One for a driver. As many deletions are under way at once as it has deleters.
+
+    Each deleter has a thread from the start: with a pool that grows, how many threads a daemon
+    has, and so whether it leaks any, depends on how busy the machine once was.
+    """
 
     def __init__(self, deleters: Sequence[LinkDeleter], watch: Watch) -> None:
         self._watch = watch
         self._deleters = deleters
-        self._idle: SimpleQueue[LinkDeleter] = SimpleQueue()
-        for deleter in deleters:
-            self._idle.put(deleter)
-        self._waiting: deque[_Ticket] = deque()
-        self._workers = ThreadPoolExecutor(len(deleters), thread_name_prefix="reaper")
+        self._waiting: SimpleQueue[_Ticket | None] = SimpleQueue()  # None: the end of a thread
+        self._threads = [
+            threading.Thread(target=self._work, args=(deleter,), name="reaper", daemon=True)
+            for deleter in deleters
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Wait for what is under way, close all sockets. Again is fine."""
-        self._workers.shutdown()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
         self._watch.close()
         for deleter in self._deleters:
             deleter.close()
@@ -84,24 +91,24 @@ class Reaper:
         """
         ticket = _Ticket(index)
         with self._watch.watching(index, ticket.gone):
-            self._waiting.append(ticket)
-            self._workers.submit(self._delete_waiting)
+            self._waiting.put(ticket)
             ticket.wait()
 
-    def _delete_waiting(self) -> None:
-        """All that wait now; perhaps none, if an earlier call took them along."""
-        group = []
-        while self._waiting:
+    def _work(self, deleter: LinkDeleter) -> None:
+        while (ticket := self._waiting.get()) is not None:
+            _delete(deleter, [ticket, *self._others_waiting()])
+
+    def _others_waiting(self) -> Iterator[_Ticket]:
+        """All that wait now, without an end that was told."""
+        while True:
             try:
-                group.append(self._waiting.popleft())
-            except IndexError:  # another thread was faster
-                break
-        if group:
-            deleter = self._idle.get()
-            try:
-                _delete(deleter, group)
-            finally:
-                self._idle.put(deleter)
+                ticket = self._waiting.get_nowait()
+            except Empty:
+                return
+            if ticket is None:
+                self._waiting.put(None)  # for the thread that is to end by it
+                return
+            yield ticket
 
 
 def _delete(deleter: LinkDeleter, group: Sequence[_Ticket]) -> None:

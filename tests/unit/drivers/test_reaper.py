@@ -116,7 +116,7 @@ def test_those_who_come_while_all_are_busy_go_together(words: Words) -> None:
             calls.append(pool.submit(reaper.delete, index))
             wait_until(lambda: len(kernel.calls) == len(calls), "it is being deleted")
         calls += [pool.submit(reaper.delete, index) for index in range(30)]
-        wait_until(lambda: len(reaper._waiting) == 30, "thirty wait")
+        wait_until(lambda: reaper._waiting.qsize() == 30, "thirty wait")
         kernel.let_go.set()
         for call in calls:
             call.result(TIMEOUT_S)
@@ -133,7 +133,7 @@ def test_only_the_refused_one_fails(words: Words) -> None:
         first = pool.submit(reaper.delete, 0)
         assert kernel.all_held.wait(TIMEOUT_S)
         others = {index: pool.submit(reaper.delete, index) for index in (1, 2, 3)}
-        wait_until(lambda: len(reaper._waiting) == 3, "three wait")
+        wait_until(lambda: reaper._waiting.qsize() == 3, "three wait")
         kernel.let_go.set()
         first.result(TIMEOUT_S)
         others[1].result(TIMEOUT_S)

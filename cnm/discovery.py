@@ -6,6 +6,7 @@ The peer table has no implementation yet: it comes with the cluster and keeps th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -67,6 +68,12 @@ class NameService(Protocol):
 
     :raises Unavailable: (``publish``, ``serve``) it cannot be started, or does not answer.
     """
+
+    def together(self) -> AbstractContextManager[None]:
+        """``publish``, ``withdraw`` and ``see`` within it wait once, at its end, and fail there.
+
+        Not to be nested, and short: others wait.
+        """
 
     def publish(self, network_id: NetworkID, network_name: str, endpoint: NamedEndpoint) -> None:
         """Add an endpoint to a network's names, or replace it."""

@@ -14,8 +14,9 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cnm.discovery import NamedEndpoint, NetworkNames, SandboxView
@@ -70,6 +71,7 @@ class Handover:
         self._looked = False  # for a process that an earlier daemon left
         self._host: Sockets | None = None
         self._watch: socket.socket | None = None
+        self._posted: list[Callable[[], object]] | None = None  # how to say it again
         self._has_died = False
         self._closing = threading.Event()
         self._gone: Callable[[SandboxID], None] = lambda _: None
@@ -103,13 +105,26 @@ class Handover:
 
     # names
 
-    def publish(self, network_id: NetworkID, network_name: str, endpoint: NamedEndpoint) -> None:
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
         """See :class:`cnm.discovery.NameService`, here and below."""
+        with self._mutex:
+            self._posted = []
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(CNMError):
+                    self._settle()
+                raise
+            self._settle()
+
+    def publish(self, network_id: NetworkID, network_name: str, endpoint: NamedEndpoint) -> None:
         with self._mutex:
             network = self._networks.setdefault(network_id, _Network(network_name))
             network.endpoints[endpoint.endpoint_id] = endpoint
             try:
-                self._tell(
+                self._post(
+                    self._tell,
                     "publish",
                     network=network_id,
                     name=network.name,
@@ -122,7 +137,8 @@ class Handover:
     def withdraw(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
         with self._mutex:
             self._forget_endpoint(network_id, endpoint_id)
-            self._tell_if_there("withdraw", network=network_id, endpoint=endpoint_id)
+            request = {"network": network_id, "endpoint": endpoint_id}
+            self._post(self._tell_if_there, "withdraw", **request)
 
     def _forget_endpoint(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
         network = self._networks.get(network_id)
@@ -165,7 +181,7 @@ class Handover:
             item = self._sandboxes.get(sandbox_id)
             if item is not None and item.view != view:
                 item.view = view
-                self._hand_view(sandbox_id, view)
+                self._post(self._see, "see", id=sandbox_id, view=control.view_document(view))
 
     def stop(self, sandbox_id: SandboxID, inside: Inside | None) -> None:
         with self._mutex:
@@ -300,17 +316,43 @@ class Handover:
             self._lost(error)
             return None
 
+    def _post(self, tell: Callable[..., object], request: str, /, **arguments: object) -> None:
+        """``tell`` it; within :meth:`together` without waiting for the answer of one that runs."""
+        say = partial(tell, request, **arguments)
+        if self._posted is None or self._process is None:
+            say()
+            return
+        try:
+            self._process.post(request, **arguments)
+        except Lost as error:
+            self._lost(error)
+            say()
+        else:
+            self._posted.append(say)
+
+    def _settle(self) -> None:
+        """Wait for the answers. If one was refused or lost, all is said again, one by one."""
+        posted, self._posted = self._posted or [], None
+        try:
+            done = self._process is not None and self._process.settle()
+        except Lost as error:
+            self._lost(error)
+            done = False
+        if not done:
+            for say in posted:
+                say()
+
     def _hand(self, sandbox_id: SandboxID) -> None:
         item = self._sandboxes[sandbox_id]
         assert item.view is not None
         view = control.view_document(item.view)
         self._tell("serve", item.sockets.descriptors, id=sandbox_id, view=view, path=item.path)
 
-    def _hand_view(self, sandbox_id: SandboxID, view: SandboxView) -> None:
+    def _see(self, request: str, /, *, id: SandboxID, view: control.Document) -> None:
         try:
-            self._tell("see", id=sandbox_id, view=control.view_document(view))
+            self._tell(request, id=id, view=view)
         except NotFound:
-            self._hand(sandbox_id)
+            self._hand(id)
 
     def _hand_all(self, process: Process) -> None:
         """To one that knows nothing. :raises Lost:"""

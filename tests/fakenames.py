@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,9 @@ class FakeNames:
     called: dict[NetworkID, str] = field(default_factory=dict)
     views: dict[SandboxID, SandboxView] = field(default_factory=dict)
     gone: Callable[[SandboxID], None] | None = None
+
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def publish(self, network_id: NetworkID, network_name: str, endpoint: NamedEndpoint) -> None:
         self.step("publish")

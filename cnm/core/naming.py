@@ -7,6 +7,7 @@ a connect returns its names resolve, and when a disconnect returns they do not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
 from cnm import labels
 from cnm.containerapi import ContainerSettings
@@ -56,15 +57,16 @@ class Naming:
 
         :raises Unavailable: :raises KernelError: the undo takes all of it back.
         """
-        if is_named(network):
-            self._service.publish(network.id, network.name, self.named(record, endpoint))
-            undo.push(self._service.withdraw, network.id, endpoint.id)
-        before, after = self.view(record.id), self.view(record.id, endpoint)
-        if self._service.serves(record.id):
-            if before != after:
+        served = self._service.serves(record.id)
+        with self._service.together() if served else nullcontext():
+            if is_named(network):
+                self._service.publish(network.id, network.name, self.named(record, endpoint))
+                undo.push(self._service.withdraw, network.id, endpoint.id)
+            before, after = self.view(record.id), self.view(record.id, endpoint)
+            if served and before != after:
                 self._service.see(record.id, after)
                 undo.push(self._service.see, record.id, before)
-        elif after.networks:
+        if not served and after.networks:
             self._service.serve(record, after, sandbox)
             undo.push(self._service.stop, record.id, sandbox)
 
@@ -72,10 +74,10 @@ class Naming:
         self, teardown: Teardown, network: Network, record: SandboxRecord, endpoint: Endpoint
     ) -> None:
         """Withdraw the names of an endpoint, which is not active any more."""
-        if is_named(network):
-            with teardown.step():
-                self._service.withdraw(network.id, endpoint.id)
-        with teardown.step():
+        with teardown.step(), self._service.together():
+            if is_named(network):
+                with teardown.step():
+                    self._service.withdraw(network.id, endpoint.id)
             self._service.see(record.id, self.view(record.id))
 
     def stop(self, sandbox_id: SandboxID, sandbox: Sandbox | None) -> None:

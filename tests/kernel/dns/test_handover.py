@@ -129,6 +129,60 @@ def test_many_at_once(
         assert box.dig("n3", f"n{number}") == ["10.1.1.3", f"10.1.1.{number}"]
 
 
+# several things, one wait
+
+
+def forget(daemon: Daemon, box: Box) -> None:
+    """The process, not its daemon, forgets a box."""
+    process = Process.running(control.place(str(daemon.exec_root)))
+    assert process is not None
+    process.ask("stop", id=box.id)
+    process.close()
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        lambda daemon, box: None,
+        lambda daemon, box: daemon.kill(),
+        lambda daemon, box: os.kill(daemon.pid, signal.SIGSTOP),
+        forget,
+    ],
+    ids=["nothing", "it dies", "it hangs", "it forgets"],
+)
+def test_what_is_told_together(
+    daemon: Daemon,
+    provider: NamespaceSandboxes,
+    box: Box,
+    meanwhile: Callable[[Daemon, Box], object],
+) -> None:
+    serve(daemon, provider, box)
+    daemon.handover.see(box.id, view())
+    with daemon.handover.together():
+        daemon.handover.publish(BLUE, "blue", endpoint("db", "10.1.0.3"))
+        meanwhile(daemon, box)
+        daemon.handover.withdraw(BLUE, WEB.endpoint_id)
+        daemon.handover.see(box.id, view(BLUE))
+    assert box.dig("db", "web") == ["10.1.0.3"]
+    assert daemon.handover.restore_network(names(endpoint("db", "10.1.0.3"))) == []
+
+
+def test_an_error_in_between_leaves_no_answer_behind(
+    daemon: Daemon, provider: NamespaceSandboxes, box: Box
+) -> None:
+    serve(daemon, provider, box)
+
+    def broken() -> None:
+        with daemon.handover.together():
+            daemon.handover.publish(BLUE, "blue", endpoint("db", "10.1.0.3"))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        broken()
+    assert daemon.handover.known() == ({BLUE}, [box.id])
+    assert box.dig("db") == ["10.1.0.3"]
+
+
 # the process is lost
 
 

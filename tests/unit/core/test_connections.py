@@ -124,8 +124,8 @@ def test_twice(joined: Any) -> None:
     connect(joined, "blue")
     with pytest.raises(Forbidden, match="endpoint with name c1 already exists in network blue"):
         connect(joined, "blue")
-    with pytest.raises(NotFound, match="No such container: c9"):
-        connect(joined, "blue", "c9")
+    with pytest.raises(NotFound, match="No such container: other"):
+        connect(joined, "blue", "other")
 
 
 def test_disconnect_gives_everything_back(joined: Any) -> None:

@@ -168,6 +168,30 @@ class DeviceOwner(Protocol):
         """Their names, from memory: asked for each route that appears on the host."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Where containers of a network meet others: a link of the host, and what is behind it.
+
+    ``own_macs``: each container has a MAC of its own there (macvlan); else all send with the
+    link's (ipvlan).
+    """
+
+    link: str
+    own_macs: bool = True
+
+
+@runtime_checkable
+class OnWire(Protocol):
+    """Optional: its networks lie on a wire where others may have an address already.
+
+    The core probes there before an address is used, listens for others that take it later, and
+    tells an IPAM driver that leases from the wire where to ask.
+    """
+
+    def wire(self, network: NetworkSpec) -> Wire | None:
+        """The link, from the options alone; None: nobody else is there (no parent, layer 3)."""
+
+
 @runtime_checkable
 class Diagnostic(Protocol):
     """Optional: what ``net doctor`` asks a driver."""

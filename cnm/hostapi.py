@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,30 @@ class HostRoutes(Protocol):
 
     def watch(self, added: Callable[[HostRoute], None]) -> Callable[[], None]:
         """Call ``added`` from a thread of its own for each route that appears; returns the stop."""
+
+
+Taken = Callable[[str, IPAddress, str], None]  # link, address, MAC of the other holder
+
+
+class WireProbe(Protocol):
+    """Who else has an address on the wire behind a link of the host (RFC 5227, RFC 4862)."""
+
+    def holders(self, link: str, addresses: Collection[IPAddress]) -> Mapping[IPAddress, str]:
+        """Those that somebody has, with his MAC. Takes a fifth of a second if all are free.
+
+        A link that is down or gone has nobody behind it.
+
+        :raises KernelError: the wire cannot be asked.
+        """
+
+    def guard(self, wires: Mapping[str, Mapping[IPAddress, str]]) -> None:
+        """Listen for others that use these addresses: by link, each with the MAC that may.
+
+        Replaces what was guarded before. A link that is gone is taken up again by the next call.
+        """
+
+    def watch(self, taken: Taken) -> None:
+        """Whom to tell, on a thread of the probe's own. To be called before :meth:`guard`."""
 
 
 class SysctlLedger(Protocol):

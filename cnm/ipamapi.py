@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Protocol, runtime_checkable
 
-from cnm.types import IPAddress, IPInterface, IPNetwork, PoolID
+from cnm.types import IPAddress, IPInterface, IPNetwork, PoolID, StaticRoute
 
 ENTRY_POINT_GROUP = "cnm.ipam_drivers"
 
@@ -232,23 +232,21 @@ class LeasedFrom:
 
     server: IPAddress
     gateway: IPAddress | None = None
-    routes: tuple[tuple[IPNetwork, IPAddress], ...] = ()  # destination, next hop
-    dns: tuple[IPAddress, ...] = ()
-    domain: str = ""
+    routes: tuple[StaticRoute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseChange:
     """A lease that is not what it was.
 
-    ``address`` is what the endpoint has. ``becomes``: what it has to have from now on. ``expired``:
-    the server was not heard in time; the endpoint keeps the address (see ``docs/lan.md``).
+    ``address`` is what the endpoint has. ``becomes``: what it has to have from now on, with what
+    came with it. None: no server was heard in time; the endpoint keeps the address (docs/lan.md).
     """
 
     pool_id: PoolID
     address: IPAddress
     becomes: IPInterface | None = None
-    expired: bool = False
+    leased_from: LeasedFrom | None = None
 
 
 @runtime_checkable

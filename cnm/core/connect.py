@@ -12,12 +12,13 @@ from dataclasses import replace
 from cnm import labels
 from cnm.containerapi import NO_NETWORK, ContainerRecord
 from cnm.core import gateway
-from cnm.core.addressing import Addressing
+from cnm.core.claims import Claims
 from cnm.core.events import Events
 from cnm.core.locks import Locks
 from cnm.core.naming import Naming
 from cnm.core.registry import Registry
 from cnm.core.state import State
+from cnm.core.wires import WireGuard
 from cnm.driverapi import NetworkDriver
 from cnm.errors import (
     CNMError,
@@ -59,7 +60,8 @@ class Connections:
         state: State,
         registry: Registry,
         locks: Locks,
-        addressing: Addressing,
+        claims: Claims,
+        wires: WireGuard,
         events: Events,
         sandboxes: SandboxProvider,
         naming: Naming,
@@ -67,7 +69,8 @@ class Connections:
         self._state = state
         self._registry = registry
         self._locks = locks
-        self._addressing = addressing
+        self._claims = claims
+        self._wires = wires
         self._events = events
         self._sandboxes = sandboxes
         self._naming = naming
@@ -94,7 +97,7 @@ class Connections:
             self._check(network, record, request)
             endpoint = self._draft(network, record.id, request)
             if record.status is SandboxStatus.EXITED:
-                endpoint = self._reserve(network, endpoint)
+                endpoint = self._reserve(network, record, endpoint)
             else:
                 endpoint = self._attach(network, record, endpoint)
         if endpoint.phase is Phase.ACTIVE:
@@ -161,24 +164,16 @@ class Connections:
             request,
         )
 
-    def _reserve(self, network: Network, endpoint: Endpoint) -> Endpoint:
+    def _reserve(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> Endpoint:
         """Keep the wish of a stopped container, and its static addresses."""
         with Undo() as undo:
             endpoint = replace(endpoint, phase=Phase.RESERVED)
             if _is_static(endpoint.request):
-                interface = self._static_only(network, endpoint.request)
-                undo.push(self._addressing.release_addresses, network, interface)
+                interface = self._claims.reserve(network, record, endpoint.request)
+                undo.push(self._claims.release, network, interface)
                 endpoint = replace(endpoint, interface=interface)
             self._state.write(put=[endpoint], durable=True)
         return endpoint
-
-    def _static_only(self, network: Network, request: EndpointRequest) -> EndpointInterface:
-        families = replace(
-            network,
-            ipv4=network.ipv4 if request.ipv4 else (),
-            ipv6=network.ipv6 if request.ipv6 else (),
-        )
-        return self._addressing.request_addresses(families, request)
 
     def _attach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> Endpoint:
         driver = self._registry.driver(network.driver)
@@ -189,12 +184,14 @@ class Connections:
             endpoint = replace(endpoint, phase=Phase.CREATING, interface_name=name, revived=revived)
             self._state.write(put=[endpoint])
             undo.push(self._back_to, before)
-            endpoint = replace(endpoint, interface=self._addresses(network, before, undo))
+            interface = self._claims.take(network, record, before, undo)
+            endpoint = replace(endpoint, interface=interface)
             endpoint = self._join(driver, network, record, endpoint, sandbox, undo)
             self._switch_gateway(record, endpoint, sandbox, undo)
             self._naming.join(network, record, endpoint, sandbox, undo)
             endpoint = replace(endpoint, phase=Phase.ACTIVE, revived=False)
             self._state.write(put=[endpoint])
+        self._wires.changed(network)
         return endpoint
 
     def _back_to(self, endpoint: Endpoint) -> None:
@@ -203,31 +200,6 @@ class Connections:
             self._state.write(put=[endpoint])
         else:
             self._state.write(remove=[endpoint])
-
-    def _addresses(self, network: Network, endpoint: Endpoint, undo: Undo) -> EndpointInterface:
-        kept = endpoint.interface
-        if endpoint.phase is not Phase.RESERVED or kept == EndpointInterface():
-            interface = self._addressing.request_addresses(network, endpoint.request)
-            undo.push(self._addressing.release_addresses, network, interface)
-            return interface
-        # static addresses are leased already; only the family that was left open is asked for
-        missing = replace(
-            network,
-            ipv4=() if kept.address else network.ipv4,
-            ipv6=() if kept.address_ipv6 else network.ipv6,
-        )
-        open_request = replace(
-            endpoint.request,
-            ipv4=None if kept.address else endpoint.request.ipv4,
-            ipv6=None if kept.address_ipv6 else endpoint.request.ipv6,
-        )
-        found = self._addressing.request_addresses(missing, open_request)
-        undo.push(self._addressing.release_addresses, missing, found)
-        return replace(
-            found,
-            address=kept.address or found.address,
-            address_ipv6=kept.address_ipv6 or found.address_ipv6,
-        )
 
     def _join(
         self,
@@ -243,6 +215,7 @@ class Connections:
         undo.push(driver.delete_endpoint, network.id, endpoint.id)
         join = driver.join(network.id, endpoint.id, record.key, endpoint.interface_name, options)
         undo.push(driver.leave, network.id, endpoint.id)
+        join = self._claims.routed(network, interface, join)
         name = sandbox.add_interface(join, interface)
         if not join.placed:
             undo.push(sandbox.remove_interface, name)
@@ -348,9 +321,10 @@ class Connections:
         if not wish:
             self._unlink(teardown, network, record, endpoint, routes_before)
         with teardown.step():
-            self._addressing.release_addresses(network, endpoint.interface)
+            self._claims.release(network, endpoint.interface)
         teardown.finish()
         self._state.write(remove=[endpoint])
+        self._wires.changed(network)
 
     def _unlink(
         self,
@@ -409,7 +383,7 @@ class Connections:
         half_way = endpoint.phase in (Phase.CREATING, Phase.DELETING)
         if half_way and not endpoint.revived:
             with teardown.step():
-                self._addressing.release_addresses(network, endpoint.interface)
+                self._claims.release(network, endpoint.interface)
             teardown.finish()
             self._state.write(remove=[endpoint])
             return
@@ -424,7 +398,7 @@ class Connections:
             None if request.ipv6 else endpoint.interface.address_ipv6,
         )
         with teardown.step():
-            self._addressing.release_addresses(network, dynamic)
+            self._claims.release(network, dynamic)
         teardown.finish()
         parked = replace(
             endpoint,
@@ -435,6 +409,7 @@ class Connections:
             revived=False,
         )
         self._state.write(put=[parked])
+        self._wires.changed(network)
 
     def tell_left(self, network: Network, record: SandboxRecord) -> None:
         """The event of a container that stopped."""

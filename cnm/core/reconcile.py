@@ -20,6 +20,7 @@ from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
+from cnm.core.wires import WireGuard
 from cnm.errors import CNMError, Conflict, SandboxGone
 from cnm.hostapi import SysctlLedger
 from cnm.ipamapi import LeaseAudit, PoolRequest
@@ -62,6 +63,7 @@ class Reconciler:
         provider: SandboxProvider,
         ledger: SysctlLedger,
         recovery: Recovery,
+        wires: WireGuard,
         names: NamingRepair,
     ) -> None:
         self._state = state
@@ -73,6 +75,7 @@ class Reconciler:
         self._provider = provider
         self._ledger = ledger
         self._recovery = recovery
+        self._wires = wires
         self._names = names
         self._repairs: list[Repair] = []
 
@@ -250,7 +253,12 @@ class Reconciler:
         for record in self._state.sandboxes():
             if record.status is SandboxStatus.RUNNING:
                 repairs += self._guarded(f"container {record.name}", self._restore_sandbox, record)
+        repairs += self._guarded("address conflicts", self._guard)
         return repairs + self._guarded("resolver", self._names.strangers)
+
+    def _guard(self) -> list[Repair]:
+        self._wires.refresh()  # links that were gone may be back
+        return []
 
     def tell(self, repair: Repair) -> None:
         """Somebody has put something right by himself."""

@@ -28,6 +28,7 @@ from cnm.runtime.container.imagestore import ImageStore
 from cnm.runtime.kernel.monitor import RouteMonitor
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.nftmonitor import RulesMonitor
+from cnm.runtime.kernel.probe import WireProber
 from cnm.runtime.kernel.sysctl import HostSysctls
 from cnm.runtime.sandbox import NamespaceSandboxes
 from cnm.store import SqliteStore
@@ -48,6 +49,7 @@ class Parts:
     sysctls: HostSysctls
     sandboxes: NamespaceSandboxes
     routes: RouteMonitor
+    prober: WireProber
     runtime: RuntimeClient
     images: ImageStore
     resolver: Handover
@@ -72,6 +74,7 @@ class Parts:
         self.core.recovery.close()
         self.resolver.close()
         self.routes.close()
+        self.prober.close()
         self.sandboxes.close()
         self.store.close()
 
@@ -89,11 +92,12 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         store=store.leases,
         ula_prefix=ula_prefix(store.daemon_id),
         local_pools=settings.address_pools,
+        notes=store.notes,
     )
     with Netlink() as netlink:
         mtu = netlink.outside_mtu()
     sandboxes = NamespaceSandboxes()
-    routes = RouteMonitor()
+    routes, prober = RouteMonitor(), WireProber()
     runtime = RuntimeClient(str(settings.exec_root))
     images = ImageStore(settings.root / IMAGES)
     resolver = Handover(str(settings.exec_root))
@@ -103,13 +107,14 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         registry=Registry.load(DriverContext(host), ipam),
         sandboxes=sandboxes,
         host_routes=routes,
+        wire_probe=prober,
         settings=_core_settings(settings, mtu),
         machinery=Machinery(
             runtime, runtime, runtime, runtime, images, remove_tree, _container_settings(settings)
         ),
         names=resolver,
     )
-    return Parts(store, sysctls, sandboxes, routes, runtime, images, resolver, core)
+    return Parts(store, sysctls, sandboxes, routes, prober, runtime, images, resolver, core)
 
 
 def _container_settings(settings: Settings) -> ContainerSettings:

@@ -29,10 +29,10 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from cnm.errors import KernelError
-from cnm.hostapi import Taken
+from cnm.hostapi import Taken, Wires
 from cnm.runtime.kernel import probeframes
 from cnm.runtime.kernel.announce import ALL_NODES_MAC, ETH_P_ARP, ETH_P_IPV6
 from cnm.runtime.kernel.netlink import Netlink
@@ -99,13 +99,13 @@ class WireProber:
         """Whom to tell."""
         self._taken = taken
 
-    def guard(self, wires: Mapping[str, Mapping[IPAddress, str]]) -> None:
+    def guard(self, wires: Callable[[], Wires]) -> None:
         """Listen for others that use these addresses; see ``WireProbe``."""
-        wanted: dict[_Key, _Wanted] = {}
-        for link, held in wires.items():
-            for address, mac in held.items():
-                wanted.setdefault((link, address.version), {})[address] = mac
         with self._mutex:
+            wanted: dict[_Key, _Wanted] = {}
+            for link, held in wires().items():
+                for address, mac in held.items():
+                    wanted.setdefault((link, address.version), {})[address] = mac
             if not wanted and self._epoll is None:
                 return
             epoll = self._started()

@@ -19,9 +19,9 @@ from fakeruntime import FakeImages, FakeRuntime, machinery
 from cnm.core.controller import CoreSettings
 from cnm.core.facade import Core, build
 from cnm.core.registry import Registry
-from cnm.driverapi import Capability
+from cnm.driverapi import Capability, Wire
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
-from cnm.hostapi import HostRoute
+from cnm.hostapi import HostRoute, Taken, Wires
 from cnm.idmap import IdMap
 from cnm.imageapi import ImageConfig
 from cnm.ipam.allocator import Allocator
@@ -33,6 +33,7 @@ from cnm.types import (
     EndpointID,
     EndpointInterface,
     EndpointState,
+    IPAddress,
     JoinInfo,
     NamespaceIdentity,
     NetworkID,
@@ -282,12 +283,42 @@ class FakeRoutes:
         return lambda: None
 
 
+class FakeWire:
+    """Others on the wires of the fake kernel, by link."""
+
+    def __init__(self) -> None:
+        self.others: dict[str, dict[IPAddress, str]] = {}
+        self.probed: list[IPAddress] = []
+        self.guarded: Wires = {}
+        self.taken: Taken | None = None
+
+    def holders(self, link: str, addresses: Collection[IPAddress]) -> Mapping[IPAddress, str]:
+        self.probed += addresses
+        present = self.others.get(link, {})
+        return {address: present[address] for address in addresses if address in present}
+
+    def guard(self, wires: Callable[[], Wires]) -> None:
+        self.guarded = wires()
+
+    def watch(self, taken: Taken) -> None:
+        self.taken = taken
+
+
+class FakeWiredDriver(FakeDriver):
+    """A driver whose networks lie on the wire behind ``parent``."""
+
+    def wire(self, network: NetworkSpec) -> Wire | None:
+        parent = network.options.get("parent")
+        return Wire(parent, own_macs=self.name != "ipvlan") if parent else None
+
+
 class World:
     """A machine on which the core can be started again and again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kernel = FakeKernel()
+        self.wire = FakeWire()
         self.settings = CoreSettings()
         self.remapped = False  # userns-remap is set
         self._store: SqliteStore | None = None
@@ -304,6 +335,8 @@ class World:
         drivers = {
             "bridge": FakeDriver(self.kernel),
             "host": FakeDriver(self.kernel, "host", instances=1, attachable=False, addressed=False),
+            "macvlan": FakeWiredDriver(self.kernel, "macvlan"),
+            "ipvlan": FakeWiredDriver(self.kernel, "ipvlan"),
             "null": FakeDriver(self.kernel, "null", instances=1, attachable=False, addressed=False),
         }
         self.core = build(
@@ -312,6 +345,7 @@ class World:
             registry=Registry(drivers, {"default": allocator, "null": NullIpam()}),
             sandboxes=FakeProvider(self.kernel),
             host_routes=FakeRoutes(self.kernel),
+            wire_probe=self.wire,
             settings=self.settings,
             machinery=machinery(self.folder, self.runtime, self.images, remapped=self.remapped),
             names=self.names,

@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from cnm.hostapi import HostSettings
+from cnm.hostapi import DeviceClaims, HostSettings
 from cnm.types import (
     EndpointID,
     EndpointInterface,
@@ -42,11 +42,13 @@ class DriverContext:
     """What a driver's factory is given.
 
     ``settings``: the host's sysctls, shared with all drivers. ``options``: defaults
-    for every network of this driver (daemon.json's ``default-network-opts``).
+    for every network of this driver (daemon.json's ``default-network-opts``). ``claims``:
+    shared with all drivers as well.
     """
 
     settings: HostSettings
     options: Mapping[str, str] = field(default_factory=dict)
+    claims: DeviceClaims = field(default_factory=DeviceClaims)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,17 @@ class NetworkChecker(Protocol):
 
     def skip_gateway(self, network: NetworkSpec) -> tuple[bool, bool]:
         """Whether to take no gateway address out of the pools (IPv4, IPv6): GwAllocCheck."""
+
+
+@runtime_checkable
+class LinkFinder(Protocol):
+    """Optional: endpoints whose only link is inside the sandbox leave no trace outside.
+
+    A driver just started could not find the link of an endpoint that it has to remove.
+    """
+
+    def link_is_in(self, endpoint_id: EndpointID, sandbox_key: SandboxKey) -> None:
+        """Where the endpoint's link is, or may be. Told before each ``leave``; only remembered."""
 
 
 @runtime_checkable

@@ -21,10 +21,10 @@ from cnm.types import (
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
-    """Where a sandbox sends what no other route takes."""
+    """Where a sandbox sends what no other route takes. Without a gateway: out of the device."""
 
     interface_name: str
-    gateway: IPAddress
+    gateway: IPAddress | None
 
 
 @dataclass(frozen=True, slots=True)

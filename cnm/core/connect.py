@@ -19,7 +19,7 @@ from cnm.core.naming import Naming
 from cnm.core.registry import Registry
 from cnm.core.state import State
 from cnm.core.wires import WireGuard
-from cnm.driverapi import NetworkDriver
+from cnm.driverapi import LinkFinder, NetworkDriver
 from cnm.errors import (
     CNMError,
     Conflict,
@@ -340,7 +340,7 @@ class Connections:
             with teardown.step():
                 self._take_out(record, endpoint)
         with teardown.step():
-            driver.leave(network.id, endpoint.id)
+            _leave(driver, endpoint, record)
         routes_after = self.routes(record.id)
         if routes_after != routes_before and routes_after != (None, None):
             with teardown.step():
@@ -377,7 +377,7 @@ class Connections:
         teardown = Teardown(f"container {record.name} left {network.name}")
         self._naming.leave(teardown, network, record, endpoint)
         with teardown.step():
-            driver.leave(network.id, endpoint.id)
+            _leave(driver, endpoint, record)
         with teardown.step():
             driver.delete_endpoint(network.id, endpoint.id)
         half_way = endpoint.phase in (Phase.CREATING, Phase.DELETING)
@@ -422,6 +422,12 @@ class Connections:
             network.id,
             {"container": record.id, "name": network.name, "type": network.driver},
         )
+
+
+def _leave(driver: NetworkDriver, endpoint: Endpoint, record: SandboxRecord) -> None:
+    if isinstance(driver, LinkFinder):
+        driver.link_is_in(endpoint.id, record.key)
+    driver.leave(endpoint.network_id, endpoint.id)
 
 
 def _is_on_none(container: ContainerRecord | SandboxRecord | None) -> bool:

@@ -110,6 +110,12 @@ _PACKERS: dict[str, Callable[[Any], bytes]] = {
     "vlan_info": lambda pair: struct.pack("=HH", *pair),  # bridge_vlan_info: flags, VLAN
 }
 _PACKERS["lladdr"] = _PACKERS["l2addr"]
+# linux/if_link.h; pyroute2 packs modes by name, and does not know ipvlan's flags
+_VIRTUAL_LANS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
+    "IFLA_MACVLAN_MODE": (1, _PACKERS["uint32"]),
+    "IFLA_IPVLAN_MODE": (1, _PACKERS["uint16"]),
+    "IFLA_IPVLAN_FLAGS": (2, _PACKERS["uint16"]),
+}
 
 
 def _table(*codecs: Any) -> Iterable[tuple[str, tuple[int, Callable[[Any], bytes]]]]:
@@ -120,16 +126,19 @@ def _table(*codecs: Any) -> Iterable[tuple[str, tuple[int, Callable[[Any], bytes
             yield name, (number, _PACKERS.get(kind, _unpackable))
 
 
-_TABLE = dict(
-    _table(
-        ifinfmsg,
-        ifinfmsg.ifinfo,
-        ifinfmsg.ifinfo.bridge_data,
-        ifinfmsg.ifinfo.bridge_slave_data,
-        ifinfmsg.ifinfo.veth_data,
-        vlan,
-        ifinfmsg.af_spec_bridge,
-        ifaddrmsg,
-        rtmsg,
-    )
-)
+_TABLE = {
+    **dict(
+        _table(
+            ifinfmsg,
+            ifinfmsg.ifinfo,
+            ifinfmsg.ifinfo.bridge_data,
+            ifinfmsg.ifinfo.bridge_slave_data,
+            ifinfmsg.ifinfo.veth_data,
+            vlan,
+            ifinfmsg.af_spec_bridge,
+            ifaddrmsg,
+            rtmsg,
+        )
+    ),
+    **_VIRTUAL_LANS,
+}

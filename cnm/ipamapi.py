@@ -239,12 +239,14 @@ class LeasedFrom:
 class LeaseChange:
     """A lease that is not what it was.
 
-    ``address`` is what the endpoint has. ``becomes``: what it has to have from now on, with what
-    came with it. None: no server was heard in time; the endpoint keeps the address (docs/lan.md).
+    ``address`` and ``was`` are what the endpoint has. ``becomes``: what it has to have from now on,
+    with what came with it. None: no server was heard in time; the endpoint keeps the address
+    (docs/lan.md).
     """
 
     pool_id: PoolID
     address: IPAddress
+    was: LeasedFrom
     becomes: IPInterface | None = None
     leased_from: LeasedFrom | None = None
 

@@ -11,6 +11,7 @@ from cnm.idmap import IdMap
 from cnm.types import (
     EndpointInterface,
     IPAddress,
+    IPInterface,
     JoinInfo,
     NamespaceIdentity,
     Repair,
@@ -66,6 +67,9 @@ class Sandbox(Inside, Protocol):
 
     def remove_interface(self, name: str) -> None:
         """For links that were moved in: take it out again. Already gone is success."""
+
+    def remove_address(self, name: str, address: IPInterface) -> None:
+        """Take an address off an interface of ours. One that is not there is success."""
 
     def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
         """Make these the default routes of ours; ``None`` removes ours of that family."""

@@ -203,6 +203,12 @@ class NamespaceSandbox:
             batch = netlink.batch().set_link(link.index, up=False)
             batch.set_link(link.index, net_ns_fd=host.fd, name=source).commit()
 
+    def remove_address(self, name: str, address: IPInterface) -> None:
+        """Take an address off an interface; one that is not there is success."""
+        netlink = self._namespace.netlink()
+        if (index := netlink.index(name)) is not None:
+            netlink.batch().delete_address(index, address).commit()
+
     def _move_in(self, join: JoinInfo) -> None:
         alias = f"{_MOVED}{join.source_name}"
         present = self._namespace.netlink().link(join.interface_name)

@@ -188,7 +188,7 @@ class Claims:
 
 def with_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInfo:
     """A network's own gateway counts more, and an internal one has none."""
-    if network.internal or join.gateway is not None:
+    if network.internal or any(pool.gateway for pool in network.ipv4):
         return join
     gateway = leased.gateway
     return replace(
@@ -196,6 +196,14 @@ def with_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInf
         gateway=gateway if gateway is not None and gateway.version == 4 else None,
         static_routes=(*join.static_routes, *leased.routes),
     )
+
+
+def without_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInfo:
+    """The inverse of :func:`with_routes`."""
+    if network.internal or any(pool.gateway for pool in network.ipv4):
+        return join
+    own = tuple(route for route in join.static_routes if route not in leased.routes)
+    return replace(join, gateway=None, static_routes=own)
 
 
 def stable_mac(record: SandboxRecord, network: Network) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from cnm import labels
 from cnm.core import subnets
 from cnm.core.events import Events
 from cnm.core.registry import Registry
@@ -61,7 +60,6 @@ class Conflicts:
         return [
             network
             for network in self._state.networks()
-            if network.options.get(labels.PARENT) != route.device  # the LAN that it is on
             for pool in network.ipv4 + network.ipv6
             if subnets.overlaps_route(pool.pool, route) and not self._is_wire(network, route)
         ]

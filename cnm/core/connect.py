@@ -250,11 +250,14 @@ class Connections:
     # default gateways
 
     def routes(self, sandbox_id: SandboxID, besides: Endpoint | None = None) -> Routes:
-        """The default routes that a sandbox should have, with one more endpoint if given."""
+        """The default routes that a sandbox should have, with one more endpoint if given.
+
+        An endpoint that is there already counts as it is given.
+        """
         endpoints = [
             item
             for item in self._state.endpoints_of_sandbox(sandbox_id)
-            if item.phase is Phase.ACTIVE
+            if item.phase is Phase.ACTIVE and (besides is None or item.id != besides.id)
         ]
         if besides is not None:
             endpoints.append(besides)

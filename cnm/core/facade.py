@@ -20,6 +20,7 @@ from cnm.core.events import Events
 from cnm.core.execs import ExecProcesses
 from cnm.core.images import ImageStock
 from cnm.core.inspect import Inspector
+from cnm.core.leases import LeaseKeeper
 from cnm.core.locks import Locks
 from cnm.core.namerepair import NamingRepair
 from cnm.core.naming import Naming
@@ -69,6 +70,7 @@ class Core:
     images: ImageStock
     recovery: Recovery
     documents: ContainerDocuments
+    leases: LeaseKeeper
     names: NameInsight
 
     def doctor(self) -> Sequence[Check]:
@@ -147,6 +149,7 @@ def build(
     )
     names.watch(reconciler.notice, reconciler.tell)
     conflicts = Conflicts(state, registry, wires, events, host_routes)
+    leases = LeaseKeeper(state, registry, locks, connections, events, sandboxes, naming, wires)
     inspector = Inspector(state, addressing)
     return Core(
         networks,
@@ -163,5 +166,6 @@ def build(
         ImageStock(machinery.images, locks, events, containers.users),
         recovery,
         ContainerDocuments(state, inspector, files, runs.etc, execs),
+        leases,
         names,
     )

@@ -88,6 +88,7 @@ class Daemon:
         parts = wiring.assemble(self._settings)
         with contextlib.closing(parts):
             parts.core.reconciler.start()
+            parts.core.leases.begin()
             parts.core.networks.ensure_predefined()
             parts.sysctls.restore_unheld()
             parts.resolver.listen_on_host(*(self._settings.dns_host_listen or ("", 0)))

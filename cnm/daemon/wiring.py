@@ -71,6 +71,7 @@ class Parts:
 
     def close(self) -> None:
         """Nothing of the kernel's is removed: containers and traffic live on."""
+        self.core.leases.close()
         self.core.recovery.close()
         self.resolver.close()
         self.routes.close()

@@ -34,6 +34,7 @@ from cnm.types import (
     EndpointInterface,
     EndpointState,
     IPAddress,
+    IPInterface,
     JoinInfo,
     NamespaceIdentity,
     NetworkID,
@@ -77,6 +78,7 @@ class FakeKernel:
     namespaces: dict[str, int] = field(default_factory=dict)  # path -> cookie
     owners: dict[str, IdMap | None] = field(default_factory=dict)  # path -> its user namespace's
     foreign: dict[str, set[str]] = field(default_factory=dict)  # namespace -> names of links
+    taken_off: list[tuple[str, IPInterface]] = field(default_factory=list)
     cookies: int = 1000
     boot: str = "boot-1"
     routes: list[HostRoute] = field(default_factory=list)
@@ -197,6 +199,10 @@ class FakeSandbox:
 
     def remove_interface(self, name: str) -> None:
         self.kernel.configured.pop((self.key, name), None)
+
+    def remove_address(self, name: str, address: IPInterface) -> None:
+        self.kernel.fault.step("remove address")
+        self.kernel.taken_off.append((name, address))
 
     def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
         self.kernel.fault.step("set default gateway")

@@ -165,7 +165,9 @@ def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=f"has schema 99.* knows up to {len(MIGRATIONS)}: use a newer"):
+    with pytest.raises(
+        StoreError, match=f"has schema 99.* knows up to {len(MIGRATIONS)}: use a newer"
+    ):
         SqliteStore(path)
     assert path.read_bytes() == before
 

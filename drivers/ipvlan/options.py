@@ -34,6 +34,7 @@ def parse_network(network: NetworkSpec, defaults: Mapping[str, str]) -> NetworkO
         parent=found.get(labels.PARENT, ""),
         mtu=found.get(labels.MTU),
         routed=mode != L2,
+        own_macs=False,
     )
 
 

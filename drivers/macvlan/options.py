@@ -38,6 +38,7 @@ def parse_network(network: NetworkSpec, defaults: Mapping[str, str]) -> NetworkO
         parent=found.get(labels.PARENT, ""),
         mtu=found.get(labels.MTU),
         host_access=host_access,
+        own_macs=mode != PASSTHRU,
     )
 
 

@@ -209,7 +209,7 @@ def _find(sandbox: NetNS, endpoint_id: EndpointID) -> Link | None:
     mark, group = owner.inside_mark(endpoint_id), owner.inside_group(endpoint_id)
     links = sandbox.netlink().links()
     found = [link for link in links if link.alias == mark]
-    found += [link for link in links if link.group == group and not link.alias]
+    found += [link for link in links if link.group == group]
     return found[0] if found else None
 
 

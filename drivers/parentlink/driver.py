@@ -12,13 +12,13 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from cnm.driverapi import Capability, DriverContext
+from cnm.driverapi import Capability, DriverContext, Wire
 from cnm.drivers.parentlink import diagnosis
 from cnm.drivers.parentlink.children import ChildPlan, Children
 from cnm.drivers.parentlink.options import NetworkOptions, check_endpoint
 from cnm.drivers.parentlink.parents import Parents
 from cnm.drivers.parentlink.record import NetworkRecord, short_name
-from cnm.errors import KernelError, NotFound
+from cnm.errors import NotFound
 from cnm.hostapi import DeviceClaim
 from cnm.runtime.kernel import owner
 from cnm.runtime.kernel.netlink import Link, Netlink
@@ -84,7 +84,7 @@ class Beside(Protocol):
 
 
 class ParentLinkDriver:
-    """NetworkDriver, NetworkChecker, LinkFinder, DeviceOwner, Diagnostic and Repairable."""
+    """NetworkDriver, NetworkChecker, LinkFinder, OnWire, DeviceOwner, Diagnostic, Repairable."""
 
     capability = Capability(connectivity_scope=Scope.GLOBAL)
 
@@ -117,6 +117,13 @@ class ParentLinkDriver:
     def skip_gateway(self, network: NetworkSpec) -> tuple[bool, bool]:
         """No address is taken for a gateway that nobody asked for: it is somebody else's."""
         return True, True
+
+    def wire(self, network: NetworkSpec) -> Wire | None:
+        """The parent, where containers are on the LAN that it leads to (not behind it)."""
+        known = self._read(network)
+        if known.isolated or known.options.routed:
+            return None
+        return Wire(known.parent_name, own_macs=known.options.own_macs)
 
     # networks
 
@@ -341,12 +348,10 @@ class ParentLinkDriver:
 
     def _has_parent(self, known: NetworkRecord) -> bool:
         """Whether there is a parent, or may be one; says so once when it goes and comes."""
-        try:
-            if self._parents.find(known) is None:
-                self._parents.check(known)
-        except (NotFound, KernelError) as error:
+        trouble = self._parents.trouble(known)
+        if trouble:
             if known.spec.id not in self._missing:
-                log.warning("network %s waits for its parent: %s", known.spec.name, error)
+                log.warning("network %s waits for its parent: %s", known.spec.name, trouble)
             self._missing.add(known.spec.id)
             return False
         if known.spec.id in self._missing:

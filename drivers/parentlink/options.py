@@ -45,7 +45,7 @@ class NetworkOptions:
 
     ``parent``: empty: an isolated one of our own. ``mode``: as the user says it. ``mtu``
     ``None``: the parent's. ``routed``: containers send what is not theirs to the device
-    itself, without a gateway.
+    itself, without a gateway. ``own_macs``: each of their links has a MAC address of its own.
     """
 
     upper: Upper
@@ -54,6 +54,7 @@ class NetworkOptions:
     mtu: int | None = None
     host_access: bool = False
     routed: bool = False
+    own_macs: bool = True
 
 
 Parser = Callable[[str, str], object]

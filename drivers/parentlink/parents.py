@@ -19,7 +19,14 @@ from collections.abc import Sequence
 
 from cnm.drivers.parentlink.options import split_vlan
 from cnm.drivers.parentlink.record import NetworkRecord
-from cnm.errors import Forbidden, KernelError, NotFound, Unavailable
+from cnm.errors import (
+    CNMError,
+    Forbidden,
+    InvalidParameter,
+    KernelError,
+    NotFound,
+    Unavailable,
+)
 from cnm.runtime.kernel import owner, sysctl
 from cnm.runtime.kernel.netlink import Link, Netlink
 from cnm.types import NetworkID, Repair
@@ -63,6 +70,18 @@ class Parents:
     def find(self, wanted: NetworkRecord) -> Link | None:
         """The parent, if it is there."""
         return self._netlink.link(wanted.parent_name)
+
+    def trouble(self, wanted: NetworkRecord) -> str:
+        """Why there is no parent now and none can be made; empty if all is well."""
+        if wanted.isolated or self._netlink.index(wanted.parent_name) is not None:
+            return ""
+        try:
+            self._check_vlan(wanted.parent_name)
+        except InvalidParameter:
+            return f"there is no interface {wanted.parent_name}"
+        except CNMError as error:
+            return str(error)
+        return ""
 
     def ensure(self, wanted: NetworkRecord) -> list[Repair]:
         """Make the parent if it is ours to make, or put right what differs; what was done.
@@ -167,7 +186,7 @@ class Parents:
                     raise
                 continue
             return
-        raise missing_feature(f"a network without -o {'parent'}", "dummy")
+        raise missing_feature("a network without parent", "dummy")
 
     def _delete(self, name: str) -> None:
         self._netlink.batch().delete_link(name).commit()

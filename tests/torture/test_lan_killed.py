@@ -92,27 +92,39 @@ def pools(prefix: str, host: str = "") -> Facts:
     return {"EnableIPv6": True, "IPAM": {"Config": [config, ipv6]}}
 
 
+def victim(scene: Scene) -> None:
+    """Make the network under torture."""
+    assert isinstance(scene, LanScene)
+    scene.victim()
+
+
+def victim_connected(scene: Scene) -> None:
+    """And have a container on it."""
+    victim(scene)
+    scene.daemon.connect("victim", "free")
+
+
 VERBS: dict[str, Verb] = {
     "create": Verb(
         ready=lambda scene: None,
-        do=lambda scene: scene.victim(),  # type: ignore[attr-defined]
+        do=victim,
         done=lambda scene: "victim" in scene.networks(),
         untouched=lambda scene: "victim" not in scene.networks(),
     ),
     "connect": Verb(
-        ready=lambda scene: scene.victim(),  # type: ignore[attr-defined]
+        ready=victim,
         do=lambda scene: scene.daemon.connect("victim", "free"),
         done=lambda scene: scene.connected(),
         untouched=lambda scene: not scene.connected(),
     ),
     "disconnect": Verb(
-        ready=lambda scene: (scene.victim(), scene.daemon.connect("victim", "free")),  # type: ignore[attr-defined]
+        ready=victim_connected,
         do=lambda scene: scene.daemon.disconnect("victim", "free"),
         done=lambda scene: not scene.connected(),
         untouched=lambda scene: scene.connected(),
     ),
     "rm": Verb(
-        ready=lambda scene: scene.victim(),  # type: ignore[attr-defined]
+        ready=victim,
         do=lambda scene: scene.daemon.remove("victim"),
         done=lambda scene: "victim" not in scene.networks(),
         untouched=lambda scene: "victim" in scene.networks(),

@@ -55,7 +55,7 @@ def test_l2(found: Lan) -> None:
     assert macs(frames) == {(one.mac, found.peer.link("eth0")["address"])}
     assert found.peer.pings("fd07::3")
     assert found.driver.wire(spec) == Wire(PARENT, own_macs=False)
-    assert one.sandbox.link("eth0")["linkinfo"]["info_data"] == {"mode": "l2", "flags": ["bridge"]}
+    assert one.sandbox.link("eth0")["linkinfo"]["info_data"] == {"mode": "l2", "bridge": True}
 
 
 @pytest.mark.parametrize("mode", ["l3", "l3s"])
@@ -63,11 +63,12 @@ def test_l3(mode: str, found: Lan) -> None:
     """Behind the host, in subnets of their own: routed, with no ARP and no broadcast."""
     spec = found.network("10.8.0.254/24", "fd08::fe/64", ipvlan_mode=mode)
     one = found.attach(spec, "10.8.0.2/24", "fd08::2/64")
-    two = found.attach(spec, "10.8.0.3/24")
+    two = found.attach(spec, "10.8.0.3/24", "fd08::3/64")
     routes = [str(route.destination) for route in one.join.static_routes]
     assert routes == ["0.0.0.0/0", "::/0"]
     assert (one.join.gateway, one.join.gateway_ipv6) == (None, None)
-    one.sandbox.sh("ip route add default dev eth0; ip -6 route add default dev eth0")
+    for station in (one, two):
+        station.sandbox.sh("ip route add default dev eth0; ip -6 route add default dev eth0")
     found.peer.sh("ip route add 10.8.0.0/24 via 10.7.0.1; ip route add fd08::/64 via fd07::1")
     with captured(found.peer, "eth0", "arp") as frames:
         assert one.sandbox.pings("10.7.0.9")

@@ -79,7 +79,7 @@ def test_the_sub_interface_is_ours_and_the_host_is_not_in_the_vlan(trunk: Trunk)
     link = trunk.host.link("lan0.100")
     assert (link["link"], link["linkinfo"]["info_data"]["id"]) == (PARENT, 100)
     assert link["ifalias"] == f"cnm:network:{spec.id}"
-    assert trunk.host.sh("ip address show dev lan0.100 scope link") == ""
+    assert trunk.host.sh("ip -6 address show dev lan0.100") == ""
     assert trunk.host.sh("sysctl -n net/ipv6/conf/lan0.100/disable_ipv6").strip() == "1"
     assert trunk.host.sh("sysctl -n net/ipv6/conf/lan0.100/accept_ra").strip() == "0"
 

@@ -27,7 +27,6 @@ from cnm.types import (
     SandboxRecord,
     SandboxStatus,
 )
-from cnm.undo import Undo
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,8 @@ class LeaseKeeper:
             self._readdress(record, endpoint, fresh)
         self._state.write(put=[fresh])
         if running:
-            self._publish(network, record, fresh)
+            self._naming.readdressed(network, record, fresh)
+            self._wires.changed(network)
         self._tell_changed(network, endpoint, change)
 
     def _readdress(self, record: SandboxRecord, before: Endpoint, after: Endpoint) -> None:
@@ -118,16 +118,12 @@ class LeaseKeeper:
         routes = self._connections.routes(record.id, after)
         try:
             with self._provider.open(record) as sandbox:
-                sandbox.repair([PlacedInterface(after.join, after.interface)], *routes)
                 if before.interface.address != after.interface.address:
+                    # first: a second address of one subnet would go with it (promote_secondaries)
                     sandbox.remove_address(after.interface_name, before.interface.address)
+                sandbox.repair([PlacedInterface(after.join, after.interface)], *routes)
         except SandboxGone:
             log.debug("sandbox %s is gone: only its record changes", record.name)
-
-    def _publish(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
-        with self._provider.open(record) as sandbox, Undo() as undo:
-            self._naming.join(network, record, endpoint, sandbox, undo)
-        self._wires.changed(network)
 
     def _tell_changed(self, network: Network, before: Endpoint, change: LeaseChange) -> None:
         log.warning(

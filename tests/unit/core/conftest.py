@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +27,15 @@ from cnm.idmap import IdMap
 from cnm.imageapi import ImageConfig
 from cnm.ipam.allocator import Allocator
 from cnm.ipam.null import NullIpam
-from cnm.ipamapi import IpamContext
+from cnm.ipamapi import (
+    ENDPOINT_MAC,
+    AllocatedPool,
+    IpamCapability,
+    IpamContext,
+    LeaseChange,
+    LeasedFrom,
+    PoolRequest,
+)
 from cnm.sandboxapi import DefaultRoute, PlacedInterface
 from cnm.store import SqliteStore
 from cnm.types import (
@@ -40,6 +49,7 @@ from cnm.types import (
     NetworkID,
     NetworkSpec,
     OwnedObject,
+    PoolID,
     Repair,
     SandboxKey,
     SandboxRecord,
@@ -318,6 +328,51 @@ class FakeWiredDriver(FakeDriver):
         return Wire(parent, own_macs=self.name != "ipvlan") if parent else None
 
 
+class FakeDhcp(NullIpam):
+    """A server outside that gives 10.9.0.5 and up, as told."""
+
+    name = "dhcp"
+    capability = IpamCapability(requires_mac=True)
+
+    def __init__(self) -> None:
+        self.given: dict[IPAddress, Mapping[str, str]] = {}
+        self.declined: list[IPAddress] = []
+        self.facts = LeasedFrom(IPv4Address("10.9.0.1"), IPv4Address("10.9.0.1"))
+        self.changed: Callable[[LeaseChange], None] | None = None
+        self.closed = False
+
+    def request_pool(self, request: PoolRequest) -> AllocatedPool:
+        return AllocatedPool(PoolID("dhcp/1"), request.pool or IPv4Network("0.0.0.0/0"))
+
+    def request_address(
+        self,
+        pool_id: PoolID,
+        address: IPAddress | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> IPInterface:
+        if options is None or ENDPOINT_MAC not in options:
+            return ipaddress.ip_interface(f"{address or '0.0.0.0'}/24")
+        given = address or ipaddress.ip_address("10.9.0.5") + len(self.given) + len(self.declined)
+        self.given[given] = options
+        return ipaddress.ip_interface(f"{given}/24")
+
+    def release_address(self, pool_id: PoolID, address: IPAddress) -> None:
+        self.given.pop(address, None)
+
+    def decline_address(self, pool_id: PoolID, address: IPAddress) -> None:
+        self.given.pop(address)
+        self.declined.append(address)
+
+    def leased_from(self, pool_id: PoolID, address: IPAddress) -> LeasedFrom | None:
+        return self.facts if address in self.given else None
+
+    def begin(self, changed: Callable[[LeaseChange], None]) -> None:
+        self.changed = changed
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class World:
     """A machine on which the core can be started again and again."""
 
@@ -325,6 +380,7 @@ class World:
         self.folder = folder
         self.kernel = FakeKernel()
         self.wire = FakeWire()
+        self.dhcp = FakeDhcp()
         self.settings = CoreSettings()
         self.remapped = False  # userns-remap is set
         self._store: SqliteStore | None = None
@@ -348,7 +404,9 @@ class World:
         self.core = build(
             store=self._store,
             ledger=self._store.ledger,
-            registry=Registry(drivers, {"default": allocator, "null": NullIpam()}),
+            registry=Registry(
+                drivers, {"default": allocator, "null": NullIpam(), "dhcp": self.dhcp}
+            ),
             sandboxes=FakeProvider(self.kernel),
             host_routes=FakeRoutes(self.kernel),
             wire_probe=self.wire,

@@ -126,20 +126,22 @@ class Agent:
                 self._close_idle()
 
     def close(self) -> None:
-        """End the threads, close every socket. Again is fine."""
+        """Wake who waits, end the threads, close every socket. Again, or at once twice, is fine."""
         with self._changed:
-            if self._closed:
-                return
-            self._closed = True
+            begun, self._closed = self._closed, True
             self._changed.notify_all()
-            os.eventfd_write(self._wake, 1)
+            if not begun:
+                os.eventfd_write(self._wake, 1)
         if self._thread is not None:
             self._thread.join()
         self._teller.shutdown(cancel_futures=True)
-        for wire in self._wires.values():
-            wire.close()
-        self._epoll.close()
-        os.close(self._wake)
+        with self._changed:
+            if self._epoll.closed:
+                return
+            for wire in self._wires.values():
+                wire.close()
+            self._epoll.close()
+            os.close(self._wake)
 
     # the thread
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -10,7 +11,7 @@ from dataclasses import replace
 
 from cnm.core.addressing import Addressing
 from cnm.core.wires import WireGuard
-from cnm.errors import Forbidden, Unavailable
+from cnm.errors import CNMError, Forbidden, TeardownError, Unavailable
 from cnm.ipamapi import (
     ENDPOINT_HOSTNAME,
     ENDPOINT_LINK,
@@ -160,7 +161,7 @@ class Claims:
             taken[found.ip],
         )
         if not self._addressing.decline(network, found.ip):
-            for network_id in [item for item in self._aside if not self._wires.knows(item)]:
+            for network_id in [item for item in self._aside if not self._wires.network(item)]:
                 self._aside.pop(network_id, None)
             until = time.monotonic() + ASIDE_S
             self._aside.setdefault(network.id, []).append((until, one))
@@ -178,6 +179,16 @@ class Claims:
                 except ValueError:
                     continue  # another thread has it
                 self.release(network, one)
+
+    def close(self) -> None:
+        """Free what is set aside, so that the next start has nothing to repair."""
+        for network_id, aside in self._aside.items():
+            if (network := self._wires.network(network_id)) is None:
+                continue
+            for _, one in aside:
+                with contextlib.suppress(CNMError, TeardownError):  # the next start does it
+                    self.release(network, one)
+        self._aside = {}
 
     def _in_use(self, network: Network, taken: Holders) -> Forbidden:
         address, mac = next(iter(taken.items()))

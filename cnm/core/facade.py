@@ -71,6 +71,7 @@ class Core:
     recovery: Recovery
     documents: ContainerDocuments
     leases: LeaseKeeper
+    claims: Claims
     names: NameInsight
 
     def doctor(self) -> Sequence[Check]:
@@ -167,5 +168,6 @@ def build(
         recovery,
         ContainerDocuments(state, inspector, files, runs.etc, execs),
         leases,
+        claims,
         names,
     )

@@ -33,9 +33,9 @@ class WireGuard:
         driver = self._registry.driver(network.driver)
         return driver.wire(network.spec()) if isinstance(driver, OnWire) else None
 
-    def knows(self, network_id: NetworkID) -> bool:
-        """Whether there is such a network."""
-        return self._state.network(network_id) is not None
+    def network(self, network_id: NetworkID) -> Network | None:
+        """The record as it is now."""
+        return self._state.network(network_id)
 
     def holders(self, network: Network, interface: EndpointInterface) -> Mapping[IPAddress, str]:
         """Addresses of an interface-to-be that somebody on the wire has, with his MAC.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from kernel.ipam.lan import SERVER, Dnsmasq
 from kernel.namespaces import Namespace, NamespaceFactory, poll
-from livedaemon import LiveDaemon
+from livedaemon import PROGRAMS, LiveDaemon
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 
@@ -154,6 +155,76 @@ def test_no_server_leaves_nothing(live: LiveDaemon) -> None:
     )
     assert [item["ifname"] for item in live.ip("link", "show", netns=netns)] == ["lo"]
     live.net("rm", "lan")
+
+
+def waiting_connect(live: LiveDaemon) -> subprocess.Popen[str]:
+    """A connect that waits for a server that is not there."""
+    dhcp_network(live)
+    live.adopt("c1")
+    client = subprocess.Popen(
+        [str(PROGRAMS / "net"), "-H", live.host, "connect", "lan", "c1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    poll(lambda: packet_sockets(live), "the question")
+    return client
+
+
+def packet_sockets(live: LiveDaemon) -> list[str]:
+    return live.inside(live.netns, "cat", "/proc/net/packet").stdout.splitlines()[1:]
+
+
+def test_a_stop_does_not_wait_for_a_server(live: LiveDaemon) -> None:
+    client = waiting_connect(live)
+    assert live.stop() == 0
+    _, error = client.communicate(timeout=20)
+    assert error == "Error response from daemon: the daemon stops\n"
+    live.start()
+    assert "repaired" not in live.log()
+    live.net("rm", "lan")
+
+
+def test_a_kill_while_the_server_is_asked_leaves_nothing(live: LiveDaemon, lan: Namespace) -> None:
+    client = waiting_connect(live)
+    live.kill()
+    client.communicate(timeout=20)
+    live.start()
+    assert "c1 on lan: connect undone" in live.log()
+    live.net("rm", "lan")
+
+
+def test_a_container_has_its_address_again_when_it_starts_again(
+    live: LiveDaemon, server: Dnsmasq
+) -> None:
+    dhcp_network(live)
+    live.cnm("run", "-d", "--name", "box", "--network", "lan", "host", "sleep", "600")
+    address = address_of(live, "box")
+    live.cnm("exec", "box", "ping", "-c1", "-W5", SERVER)
+    live.cnm("stop", "-t", "0", "box")
+    poll(lambda: server.leases() == {}, "the lease to be gone")
+    live.cnm("start", "box")
+    assert address_of(live, "box") == address
+    assert list(server.leases().values()) == [address.split("/")[0]]
+    assert "box" in server.lease_file.read_text()
+    live.cnm("rm", "-f", "box")
+    poll(lambda: server.leases() == {}, "the lease to be gone")
+
+
+def test_a_wanted_address_is_leased_while_the_container_is_stopped(
+    live: LiveDaemon, server: Dnsmasq
+) -> None:
+    dhcp_network(live)
+    create = ("create", "--name", "box", "--network", "lan", "--ip", "10.8.0.77")
+    live.cnm(*create, "host", "sleep", "600")
+    assert list(server.leases().values()) == ["10.8.0.77"]
+    live.cnm("start", "box")
+    assert address_of(live, "box") == "10.8.0.77/24"
+    live.restart()
+    assert address_of(live, "box") == "10.8.0.77/24"
+    live.cnm("rm", "-f", "box")
+    poll(lambda: server.leases() == {}, "the lease to be gone")
+    assert "repaired" not in live.log()
 
 
 def test_dhcp_needs_a_wire(live: LiveDaemon) -> None:

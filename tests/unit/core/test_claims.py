@@ -73,6 +73,22 @@ def test_it_is_free_again_after_that_while(
     assert str(connect(world, "c2").interface.address) == "10.7.0.2/24"
 
 
+def test_a_clean_stop_leaves_nothing_set_aside(world: Any, lan: Any) -> None:
+    world.wire.others = {"eth0": {addr("10.7.0.2"): STRANGER}}
+    connect(world)
+    world.core.claims.close()
+    world.start()
+    assert world.core.reconciler.start() == []
+
+
+def test_what_was_set_aside_by_a_killed_daemon_is_free_again(world: Any, lan: Any) -> None:
+    world.wire.others = {"eth0": {addr("10.7.0.2"): STRANGER}}
+    connect(world)
+    world.start()
+    (repair,) = world.core.reconciler.start()
+    assert (repair.kind, repair.name) == ("lease", "10.7.0.2")
+
+
 def test_asked_for_by_name_it_is_probed_anew(world: Any, lan: Any) -> None:
     world.wire.others = {"eth0": {addr("10.7.0.2"): STRANGER}}
     connect(world)

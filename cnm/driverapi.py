@@ -17,7 +17,7 @@ before anything is touched; the kernel's refusals come out as ``KernelError``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,12 +43,14 @@ class DriverContext:
 
     ``settings``: the host's sysctls, shared with all drivers. ``options``: defaults
     for every network of this driver (daemon.json's ``default-network-opts``). ``claims``:
-    shared with all drivers as well.
+    shared with all drivers as well. ``ask_repair``: has the core look after a network now, by
+    ``Repairable.restore``; for any thread that holds nothing of the driver's.
     """
 
     settings: HostSettings
     options: Mapping[str, str] = field(default_factory=dict)
     claims: DeviceClaims = field(default_factory=DeviceClaims)
+    ask_repair: Callable[[NetworkID], object] = lambda network_id: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,20 @@ class Reconciler:
                 repairs += self._guarded(what, self._restore_rules, driver, network.id)
         return self._told(repairs)
 
+    def network_changed(self, network_id: NetworkID) -> list[Repair]:
+        """A driver says that something of a network has changed: look after it, now."""
+        network = self._state.network(network_id)
+        if network is None:
+            return []
+        what = f"network {network.name}"
+        repairs = self._guarded(what, self._restore_network, network)
+        for endpoint in self._state.endpoints_of_network(network_id):
+            record = self._state.sandbox(endpoint.sandbox_id)
+            if record is not None and record.status is SandboxStatus.RUNNING:
+                what = f"container {record.name}"
+                repairs += self._guarded(what, self._restore_sandbox, record)
+        return self._told(repairs)
+
     def _restore_rules(self, driver: RulesOwner, network_id: NetworkID) -> list[Repair]:
         with self._locks.network(network_id, exclusive=True):
             current = self._state.network(network_id)

@@ -21,6 +21,7 @@ from cnm.drivers.parentlink.record import NetworkRecord, short_name
 from cnm.errors import NotFound
 from cnm.hostapi import DeviceClaim
 from cnm.runtime.kernel import owner
+from cnm.runtime.kernel.linkmonitor import LinkMonitor
 from cnm.runtime.kernel.netlink import Link, Netlink
 from cnm.types import (
     EndpointID,
@@ -95,6 +96,8 @@ class ParentLinkDriver:
         self._kind = kind
         self._netlink = netlink
         self._claims = context.claims
+        self._ask_repair = context.ask_repair
+        self._monitor = LinkMonitor(self._came)
         self._defaults = context.options
         self._beside = beside
         self._parents = Parents(netlink, kind.name)
@@ -103,7 +106,8 @@ class ParentLinkDriver:
         self._missing: set[NetworkID] = set()  # whose parent was gone when it was last looked for
 
     def close(self) -> None:
-        """Close its socket. What it made stays."""
+        """Close its sockets. What it made stays."""
+        self._monitor.close()
         self._netlink.close()
 
     # NetworkChecker
@@ -316,11 +320,24 @@ class ParentLinkDriver:
     def _learn(self, new: NetworkRecord) -> None:
         self._claims.take(new.parent_name, new.claim(), self._refuser(new))
         self._networks[new.spec.id] = new
+        self._follow()
 
     def _forget(self, known: NetworkRecord) -> None:
         self._networks.pop(known.spec.id, None)
         self._missing.discard(known.spec.id)
         self._claims.give_up(known.parent_name, known.spec.id)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Have word of parents that come back, and of the links below them."""
+        known = list(self._networks.values())
+        self._monitor.follow({name for item in known for name in item.parent_names})
+
+    def _came(self, name: str) -> None:
+        """A parent has come, or is up: its networks may be waiting for it."""
+        for known in list(self._networks.values()):
+            if name in known.parent_names:
+                self._ask_repair(known.spec.id)
 
     def _heirs(self, known: NetworkRecord) -> list[NetworkID]:
         """Other networks on its parent, oldest first."""

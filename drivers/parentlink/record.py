@@ -43,6 +43,13 @@ class NetworkRecord:
         return self.options.parent or self.isolated_name
 
     @property
+    def parent_names(self) -> set[str]:
+        """Of the parent and what may be below it, where these are the host's: ``eth0``."""
+        if self.isolated:
+            return set()
+        return {self.parent_name, self.parent_name.partition(".")[0]}
+
+    @property
     def isolated(self) -> bool:
         """Whether the parent is one of our own that leads nowhere."""
         return not self.options.parent

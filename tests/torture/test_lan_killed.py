@@ -15,18 +15,21 @@ from typing import Any
 
 import pytest
 from livedaemon import run
+from patience import patient
 from peers.cnmd import Cnmd
 from torture import judge
 from torture.stepkiller import StepKiller
 from torture.test_killed_at_every_step import NOBODY, TRIES, kill
 from torture.verbs import Scene, Verb
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(patient(240))]
 
 Record = Callable[[str, object], None]  # pytest's record_property
 Facts = dict[str, Any]
 
-SAMPLE = 2  # kills of each verb in `make test`
+IN_VM = "CNM_VM" in os.environ  # where a daemon takes 15 s to start
+SAMPLE = 1 if IN_VM else 2  # kills of each verb in `make test`
+VERBS_AT_ONCE = 2 if IN_VM else 4
 PARENT = "lan0"
 
 
@@ -141,7 +144,9 @@ def scene(name: str) -> Iterator[LanScene]:
 @pytest.mark.parametrize("name", NAMES)
 def test_sample(scene: LanScene, name: str, record_property: Record) -> None:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-    for verb_name, verb in VERBS.items():
+    picked = random.Random(f"{seed} {name}").sample(sorted(VERBS), VERBS_AT_ONCE)
+    for verb_name in picked:
+        verb = VERBS[verb_name]
         steps = count(scene, verb)
         chosen = random.Random(f"{seed} {name} {verb_name}").sample(range(1, steps + 1), SAMPLE)
         record_property(f"SEED={seed} {verb_name}", f"N {chosen} of 1 to {steps}")

@@ -61,7 +61,7 @@ class _Pool:
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
-    """An endpoint's lease. ``known``: what the core has been told of it."""
+    """An endpoint's lease. ``known``: what the core was told of it; ``wanted``: by the user."""
 
     pool_id: PoolID
     link: str
@@ -69,6 +69,7 @@ class _Binding:
     identity: Identity
     lease: Lease
     known: Lease
+    wanted: IPv4Address | None = None
 
     @property
     def key(self) -> str:
@@ -108,7 +109,7 @@ class DhcpIpam:
                 self._bindings[binding.key] = binding
         for key, binding in self._bindings.items():
             within = self._pools[binding.pool_id].pool
-            client = Client(binding.identity, random.random, binding.lease, within=within)
+            client = Client(binding.identity, random.random, binding.lease, binding.wanted, within)
             self._agent.resume(key, client, binding.link, shares_mac=binding.shares_mac)
 
     @property
@@ -221,7 +222,7 @@ class DhcpIpam:
             lease = self._agent.acquire(
                 key, client, link, shares_mac=shares_mac, timeout_s=pool.timeout_s
             )
-            self._bind(_Binding(pool_id, link, shares_mac, identity, lease, lease))
+            self._bind(_Binding(pool_id, link, shares_mac, identity, lease, lease, wanted))
         finally:
             with self._mutex:
                 self._asking.discard(key)

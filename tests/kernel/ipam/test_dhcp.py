@@ -315,6 +315,25 @@ def test_a_change_that_could_not_be_carried_out_is_told_to_the_next_daemon(
     assert again == told[:1]
 
 
+def test_a_wanted_address_is_not_given_up_for_another_one(
+    start: Start, server: Dnsmasq, host_ns: Namespace, make_ns: NamespaceFactory
+) -> None:
+    """Not even by a daemon that was started after it was asked for."""
+    driver = start()
+    server.start(*SHORT)
+    pool_id = pool(driver)
+    plug_in(host_ns, make_ns("box"), ask(driver, pool_id, wanted="10.8.0.77"))
+    driver = start()
+    changes: list[LeaseChange] = []
+    server.lease_file.unlink()
+    server.start("--dhcp-range=10.8.0.100,10.8.0.120,255.255.255.0,1h")
+    driver.begin(changes.append)
+    server.said("DHCPNAK")
+    server.said("DHCPOFFER", server.log().count("DHCPOFFER") + 2)
+    assert changes == []
+    assert driver.leases(pool_id) == [ip_address("10.8.0.77")]
+
+
 @pytest.mark.usefixtures("leaves_nothing")
 def test_nothing_is_left_open(store: SqliteStore, server: Dnsmasq) -> None:
     context = IpamContext(MemoryLeases(), IPv6Network("fd00::/48"), notes=store.notes)

@@ -241,7 +241,7 @@ class LeaseChange:
 
     ``address`` and ``was`` are what the endpoint has. ``becomes``: what it has to have from now on,
     with what came with it. None: no server was heard in time; the endpoint keeps the address
-    (docs/lan.md).
+    (docs/lan-addresses.md).
     """
 
     pool_id: PoolID

@@ -128,6 +128,7 @@ class Reconciler:
             if record is not None and record.status is SandboxStatus.RUNNING:
                 what = f"container {record.name}"
                 repairs += self._guarded(what, self._restore_sandbox, record)
+        repairs += self._guarded("address conflicts", self._guard)
         return self._told(repairs)
 
     def _restore_rules(self, driver: RulesOwner, network_id: NetworkID) -> list[Repair]:

@@ -17,6 +17,7 @@ from cnm.types import (
     Repair,
     SandboxKey,
     SandboxRecord,
+    StaticRoute,
 )
 
 
@@ -70,6 +71,9 @@ class Sandbox(Inside, Protocol):
 
     def remove_address(self, name: str, address: IPInterface) -> None:
         """Take an address off an interface of ours. One that is not there is success."""
+
+    def remove_routes(self, name: str, routes: Collection[StaticRoute]) -> None:
+        """Take static routes off an interface of ours. What is not there is success."""
 
     def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
         """Make these the default routes of ours; ``None`` removes ours of that family."""

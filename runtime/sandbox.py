@@ -209,6 +209,15 @@ class NamespaceSandbox:
         if (index := netlink.index(name)) is not None:
             netlink.batch().delete_address(index, address).commit()
 
+    def remove_routes(self, name: str, routes: Collection[StaticRoute]) -> None:
+        """Take static routes off an interface; what is not there is success."""
+        netlink = self._namespace.netlink()
+        if (index := netlink.index(name)) is not None:
+            batch = netlink.batch()
+            for route in routes:
+                batch.delete_route(route.destination, device_index=index, gateway=route.next_hop)
+            batch.commit()
+
     def _move_in(self, join: JoinInfo) -> None:
         alias = f"{_MOVED}{join.source_name}"
         present = self._namespace.netlink().link(join.interface_name)

@@ -121,6 +121,8 @@ class LeaseKeeper:
                 if before.interface.address != after.interface.address:
                     # first: a second address of one subnet would go with it (promote_secondaries)
                     sandbox.remove_address(after.interface_name, before.interface.address)
+                gone = set(before.join.static_routes) - set(after.join.static_routes)
+                sandbox.remove_routes(after.interface_name, gone)
                 sandbox.repair([PlacedInterface(after.join, after.interface)], *routes)
         except SandboxGone:
             log.debug("sandbox %s is gone: only its record changes", record.name)

@@ -109,20 +109,22 @@ def test_the_lease_is_kept_and_renewed_over_a_restart(
 
 
 def test_another_address_reaches_a_running_container(live: LiveDaemon, server: Dnsmasq) -> None:
-    server.start(*SHORT)
+    server.start(*SHORT, "--dhcp-option=121,10.50.0.0/16,10.8.0.3,0.0.0.0/0,10.8.0.1")
     dhcp_network(live)
     netns = live.adopt("c1")
     other = live.adopt("c2")
     live.net("connect", "lan", "c1")
     old = address_of(live, "c1")
+    routes = live.ip("route", "show", "proto", "196", netns=netns)
+    assert {route["dst"] for route in routes} == {"default", "10.50.0.0/16"}
     server.lease_file.unlink()
     server.start(*ELSEWHERE, "--dhcp-option=option:router,10.8.0.2")
     poll(lambda: address_of(live, "c1") != old, "another address", 25)
     poll(lambda: events(live, "lease_changed"), "the event")
     new = address_of(live, "c1")
     assert addresses(live, netns) == [new]
-    (route,) = live.ip("route", "show", "default", netns=netns)
-    assert route["gateway"] == "10.8.0.2"
+    routes = live.ip("route", "show", "proto", "196", netns=netns)
+    assert [(route["dst"], route["gateway"]) for route in routes] == [("default", "10.8.0.2")]
     (event,) = events(live, "lease_changed")
     assert event["Actor"]["Attributes"]["address"] == new
     assert event["Actor"]["Attributes"]["was"] == old

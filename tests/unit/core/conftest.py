@@ -53,6 +53,7 @@ from cnm.types import (
     Repair,
     SandboxKey,
     SandboxRecord,
+    StaticRoute,
 )
 
 T = TypeVar("T")
@@ -88,7 +89,7 @@ class FakeKernel:
     namespaces: dict[str, int] = field(default_factory=dict)  # path -> cookie
     owners: dict[str, IdMap | None] = field(default_factory=dict)  # path -> its user namespace's
     foreign: dict[str, set[str]] = field(default_factory=dict)  # namespace -> names of links
-    taken_off: list[tuple[str, IPInterface]] = field(default_factory=list)
+    taken_off: list[tuple[str, IPInterface | StaticRoute]] = field(default_factory=list)
     cookies: int = 1000
     boot: str = "boot-1"
     routes: list[HostRoute] = field(default_factory=list)
@@ -213,6 +214,9 @@ class FakeSandbox:
     def remove_address(self, name: str, address: IPInterface) -> None:
         self.kernel.fault.step("remove address")
         self.kernel.taken_off.append((name, address))
+
+    def remove_routes(self, name: str, routes: Collection[StaticRoute]) -> None:
+        self.kernel.taken_off += [(name, route) for route in routes]
 
     def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
         self.kernel.fault.step("set default gateway")

@@ -145,7 +145,7 @@ def test_other_routes_replace_those_of_the_lease_before(world: Any, lan: Any) ->
     world.dhcp.changed(change(lan, was=was, becomes=OLD, leased_from=replace(was, routes=(new,))))
     (held,) = world.core.networks._state.endpoints()
     assert held.join.static_routes == (new,)
-    assert world.kernel.taken_off == []
+    assert world.kernel.taken_off == [("eth0", old)]
 
 
 def test_told_again_it_is_done_already(world: Any, lan: Any) -> None:

@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
 from cnm.ipam.dhcpmessage import Kind, Message, Option, decode, encode
+from cnm.runtime.kernel.dhcpwire import Datagram, datagram_of
+from cnm.runtime.kernel.probeframes import claim_of
 from cnm.types import StaticRoute
 
 MAC = "02:00:00:00:00:01"
@@ -144,3 +148,30 @@ def test_cut_and_mangled_replies_are_survived(options: bytes, end: int) -> None:
     if found is not None:
         assert isinstance(found.interface, IPv4Interface | None)
         assert len(found.routes) == 2
+
+
+def frame(payload: bytes = b"hello") -> bytes:
+    ethernet = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
+    return bytes(ethernet / IP(src="10.0.0.1", dst="10.0.0.5") / UDP(sport=67, dport=68) / payload)
+
+
+def test_a_datagram_out_of_its_frame() -> None:
+    assert datagram_of(frame()) == Datagram(b"hello", "02:00:00:00:00:02")
+    padded = frame() + bytes(20)  # Ethernet's shortest frame
+    assert datagram_of(padded) == Datagram(b"hello", "02:00:00:00:00:02")
+
+
+def test_every_cut_of_a_frame_is_no_datagram() -> None:
+    whole = frame()
+    assert [datagram_of(whole[:end]) for end in range(len(whole))] == [None] * len(whole)
+
+
+@given(st.binary(max_size=100))
+def test_frames_of_rubbish_are_survived(data: bytes) -> None:
+    datagram_of(data)
+    claim_of(data)
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"\x08\x06", b"\x86\xdd"]))
+def test_claims_of_rubbish_are_survived(data: bytes, kind: bytes) -> None:
+    claim_of(bytes(12) + kind + data)

@@ -72,6 +72,7 @@ class Core:
     documents: ContainerDocuments
     leases: LeaseKeeper
     claims: Claims
+    wires: WireGuard
     names: NameInsight
 
     def doctor(self) -> Sequence[Check]:
@@ -88,6 +89,10 @@ class Core:
         ]
         checks += conflicts or [
             Check("route conflicts", "ok", "no route covers a network's subnet")
+        ]
+        checks += [
+            Check(f"address conflict: {network.name}", "warning", f"{address} is used by {mac} too")
+            for network, address, mac in self.wires.conflicts()
         ]
         for sysctl, (old, new) in self.ledger.remembered().items():
             if old == new:
@@ -169,5 +174,6 @@ def build(
         ContainerDocuments(state, inspector, files, runs.etc, execs),
         leases,
         claims,
+        wires,
         names,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 
 from cnm import labels
@@ -15,6 +16,8 @@ from cnm.types import Endpoint, EndpointInterface, IPAddress, Network, NetworkID
 
 log = logging.getLogger(__name__)
 
+SHOWN_S = 3600.0  # `net doctor` shows the conflicts of the last hour
+
 
 class WireGuard:
     """Asks the host's probe; tells what it hears. Networks on no wire cost a look at a class."""
@@ -24,6 +27,7 @@ class WireGuard:
         self._registry = registry
         self._probe = probe
         self._events = events
+        self._heard: dict[tuple[NetworkID, IPAddress, str], float] = {}  # and when, monotonic
         probe.watch(self._taken)
 
     def wire(self, network: Network) -> Wire | None:
@@ -62,6 +66,20 @@ class WireGuard:
         """Guard what there is: at the start, and when links may have come back."""
         self._probe.guard(self._guarded)
 
+    def conflicts(self) -> list[tuple[Network, IPAddress, str]]:
+        """Addresses in use that others were heard to use too, with their MAC, lately."""
+        found = []
+        for network_id, address, mac in self._lately():
+            network = self._state.network(network_id)
+            held = self._state.endpoints_of_network(network_id)
+            if network is not None and any(address in _addresses(item.interface) for item in held):
+                found.append((network, address, mac))
+        return found
+
+    def _lately(self) -> dict[tuple[NetworkID, IPAddress, str], float]:
+        now, heard = time.monotonic(), tuple(self._heard.items())
+        return {key: then for key, then in heard if now - then < SHOWN_S}
+
     def _guarded(self) -> dict[str, dict[IPAddress, str]]:
         wires: dict[str, dict[IPAddress, str]] = {}
         for network in self._state.networks():
@@ -86,6 +104,7 @@ class WireGuard:
     def _tell(
         self, network: Network, endpoint: Endpoint, link: str, address: IPAddress, mac: str
     ) -> None:
+        self._heard = {**self._lately(), (network.id, address, mac): time.monotonic()}
         record = self._state.sandbox(endpoint.sandbox_id)
         log.warning(
             "network %s: address %s of container %s is in use by %s on %s too",

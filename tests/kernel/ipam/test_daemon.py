@@ -283,3 +283,5 @@ def test_a_later_conflict_is_an_event_and_a_log_line(live: LiveDaemon, lan: Name
     attributes = event["Actor"]["Attributes"]
     assert (attributes["address"], attributes["mac"]) == ("10.8.0.77", mac)
     assert f"10.8.0.77 of container c1 is in use by {mac} on eth0 too" in live.log()
+    assert "network conflict" in live.cnm("events", "--since", "10m", "--until", "0s").stdout
+    assert f"10.8.0.77 is used by {mac} too" in live.net("doctor", check=False).stdout

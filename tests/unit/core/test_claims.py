@@ -191,9 +191,14 @@ def test_a_later_conflict_is_an_event_and_a_log_line(
         "link": "eth0",
     }
     assert f"10.7.0.2 of container c1 is in use by {STRANGER} on eth0 too" in caplog.text
+    (check,) = [item for item in world.core.doctor() if item.name.startswith("address")]
+    assert (check.name, check.status) == ("address conflict: lan", "warning")
+    assert check.detail == f"10.7.0.2 is used by {STRANGER} too"
     world.wire.taken("eth1", addr("10.7.0.2"), STRANGER)
     world.wire.taken("eth0", addr("10.7.0.3"), STRANGER)
     assert events.get(0.0) is None
+    world.core.connections.disconnect("lan", "c1")
+    assert not [item for item in world.core.doctor() if item.name.startswith("address")]
 
 
 def test_the_hosts_own_address_on_the_lan_is_no_conflict_of_routes(world: Any) -> None:

@@ -142,7 +142,7 @@ class ParentLinkDriver:
             undo.push(self._forget, new)
             self._learn(new)
             self._beside.check(new)
-            undo.push(self._parents.release, new, self._heirs(new))
+            undo.push(self._parents.release, new, self._heirs)
             self._parents.ensure(new)
             undo.push(self._beside.remove, new)
             self._beside.ensure(new, self._parents.link(new))
@@ -160,7 +160,7 @@ class ParentLinkDriver:
         with teardown.step():
             self._beside.remove(known)
         with teardown.step():
-            self._parents.release(known, self._heirs(known))
+            self._parents.release(known, self._heirs)
         teardown.finish()
         self._forget(known)
 

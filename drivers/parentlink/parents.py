@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cnm.drivers.parentlink.options import split_vlan
 from cnm.drivers.parentlink.record import NetworkRecord
@@ -106,15 +106,20 @@ class Parents:
             self._netlink.batch().set_link(found.index, alias=wanted.mark).commit()
             return [Repair("link", found.name, f"is now network {wanted.spec.name}'s")]
 
-    def release(self, wanted: NetworkRecord, heirs: Sequence[NetworkID]) -> None:
-        """Remove the parent if we made it; give it to an heir if there is one. Gone is success."""
+    def release(
+        self, wanted: NetworkRecord, heirs: Callable[[NetworkRecord], Sequence[NetworkID]]
+    ) -> None:
+        """Remove the parent if we made it; give it to an heir if there is one. Gone is success.
+
+        ``heirs`` is asked when no other network can make or leave the parent.
+        """
         with self._mutex:
             found = self._netlink.link(wanted.parent_name)
             if found is None or found.alias != wanted.mark:
                 return
             batch = self._netlink.batch()
-            if heirs:
-                batch.set_link(found.index, alias=owner.network_mark(heirs[0])).commit()
+            if others := heirs(wanted):
+                batch.set_link(found.index, alias=owner.network_mark(others[0])).commit()
             else:
                 batch.delete_link(found.index).commit()
 
@@ -125,7 +130,7 @@ class Parents:
             raise Forbidden(f"the host's link {found.name} has the name that our parent needs")
         mtu = wanted.options.mtu
         if mtu is not None and mtu > found.mtu:
-            raise Forbidden(
+            raise InvalidParameter(
                 f"MTU {mtu} is more than that of parent interface {found.name}: {found.mtu}"
             )
         master = self._netlink.link(found.master) if found.master else None

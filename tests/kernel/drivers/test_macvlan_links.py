@@ -98,7 +98,7 @@ def test_mtu(driver: Any, host: Host, make_place: PlaceFactory) -> None:
     attach(driver, spec, sandbox, "10.7.0.2/24")
     assert sandbox.link("eth0")["mtu"] == 1400
     with pytest.raises(
-        Forbidden, match="MTU 9000 is more than that of parent interface lan0: 1500"
+        InvalidParameter, match="MTU 9000 is more than that of parent interface lan0: 1500"
     ):
         driver.check_network(lan(options={key: "9000"}))
 

@@ -222,6 +222,17 @@ def test_one_mac_is_one_client(driver: dhcp.DhcpIpam, server: Dnsmasq) -> None:
         ask(driver, pool_id)
 
 
+def test_many_ask_at_once(driver: dhcp.DhcpIpam, server: Dnsmasq) -> None:
+    pool_id = pool(driver)
+    macs = [f"02:00:00:00:0e:{number:02x}" for number in range(20)]
+    with ThreadPoolExecutor(len(macs)) as executor:
+        given = list(executor.map(lambda mac: ask(driver, pool_id, mac), macs))
+    assert server.leases() == dict(zip(macs, (item.split("/")[0] for item in given), strict=True))
+    assert len(driver.leases(pool_id)) == len(set(given)) == len(macs)
+    driver.release_pool(pool_id)
+    poll(lambda: server.leases() == {}, "the leases to be gone")
+
+
 def test_a_lost_first_message_is_repeated(
     driver: dhcp.DhcpIpam, server: Dnsmasq, lan: Namespace
 ) -> None:

@@ -4,6 +4,10 @@ Nothing of such a link is left outside: where an endpoint's is must be told (``p
 call that makes it or by who removes what another run of the daemon made. It is known there
 by its alias, and before it has one by its group, which the message that makes it sets.
 
+It gets its final name there, by the message that marks it. Making it with that name was left: a
+kernel before 6.13 refuses the name of a link of the host's, though it is made elsewhere, and
+both are called eth0 as a rule.
+
 For an engine that moves links itself (no sandbox is named) it waits in the host's namespace,
 under a name that derives from the endpoint's id.
 """
@@ -117,11 +121,23 @@ class Children:
             sandbox.netlink().delete_links([found.index])
         with Undo() as undo:
             undo.push(self.remove, wanted.endpoint_id)
-            self._add(wanted, wanted.interface_name, sandbox)
-            marking = sandbox.netlink().batch()
-            marking.set_link(wanted.interface_name, alias=wanted.inside_mark).commit()
+            first_name = self._free_name(wanted.endpoint_id)
+            self._add(wanted, first_name, sandbox)
+            self._finish(wanted, first_name, sandbox)
         action = f"created again for endpoint {wanted.endpoint_id[:12]}"
         return [Repair("link", wanted.interface_name, action)]
+
+    def _finish(self, wanted: ChildPlan, first_name: str, sandbox: NetNS) -> None:
+        """Name and mark it."""
+        batch = sandbox.netlink().batch()
+        batch.set_link(first_name, name=wanted.interface_name, alias=wanted.inside_mark)
+        try:
+            batch.commit()
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            where = f"link {wanted.interface_name} in {wanted.sandbox_key}"
+            raise KernelError(errno.EEXIST, where) from error
 
     def _put_right(self, wanted: ChildPlan, found: Link, sandbox: NetNS) -> list[Repair]:
         done = []
@@ -176,7 +192,6 @@ class Children:
     # both
 
     def _add(self, wanted: ChildPlan, name: str, sandbox: NetNS | None) -> None:
-        """The kernel tells a name that is taken in the other namespace as EEXIST, too."""
         try:
             self._netlink.batch().add_upper(
                 name,
@@ -189,12 +204,10 @@ class Children:
                 group=wanted.group,
             ).commit()
         except KernelError as error:
-            raise _explained(error, wanted, name) from error
+            raise _explained(error, wanted) from error
 
 
-def _explained(error: KernelError, wanted: ChildPlan, name: str) -> KernelError:
-    if error.errno == errno.EEXIST and wanted.sandbox_key is not None:
-        return KernelError(errno.EEXIST, f"link {name} in {wanted.sandbox_key}")
+def _explained(error: KernelError, wanted: ChildPlan) -> KernelError:
     if error.errno == errno.EBUSY:
         what = f"failed to create the {wanted.upper.kind} port: device or resource busy"
         detail = (

@@ -91,6 +91,25 @@ def test_the_hosts_own_link_is_never_changed(
     assert sandbox.link_names() == set()
 
 
+def test_the_host_may_have_a_link_of_that_name(
+    driver: Any, host: Host, make_place: PlaceFactory
+) -> None:
+    """A kernel before 6.13 looks for it there, too; a sandbox's own is refused by any."""
+    host.sh("ip link add eth0 type bridge; ip link set eth0 up")
+    spec, sandbox = lan(), make_place()
+    driver.create_network(spec)
+    one = attach(driver, spec, sandbox, "10.7.0.2/24")
+    assert sandbox.link_names() == {"eth0"}
+    assert sandbox.pings("10.7.0.9")
+    assert driver.restore(spec, [one.state()]) == []
+    other = make_place()
+    other.sh("ip link add eth0 type bridge")
+    with pytest.raises(KernelError, match="^link eth0 in /run/netns/.*: File exists$"):
+        attach(driver, spec, other, "10.7.0.3/24")
+    assert other.link("eth0")["linkinfo"]["info_kind"] == "bridge"
+    assert other.link_names() == {"eth0"}
+
+
 def test_mtu(driver: Any, host: Host, make_place: PlaceFactory) -> None:
     key = "com.docker.network.driver.mtu"
     spec, sandbox = lan(options={key: "1400"}), make_place()

@@ -52,7 +52,8 @@ class WireProbe(Protocol):
         """Listen for others that use these addresses: by link, each with the MAC that may.
 
         Replaces what was guarded before. ``wires`` is called under a lock, so that of two callers
-        the later one has the later word. A link that is gone is taken up again by the next call.
+        the later one has the later word. What cannot be listened on (a link that is gone) is
+        taken up again by the next call.
         """
 
     def watch(self, taken: Taken) -> None:

@@ -151,11 +151,12 @@ class WireProber:
             if key in self._listeners:
                 attach_filter(self._listeners[key].socket, program)
                 return
-            listener = _Listener(link, _listening(link, _FAMILIES[version], program))
-        except OSError as error:
+            listener = _Listener(link, _FAMILIES[version], program)
+        except (OSError, KernelError) as error:
+            # gone: the next call finds it, if it comes back; anything else passes, too
             if error.errno not in _DOWN:
-                raise KernelError(error.errno or errno.EIO, f"guard on {link}") from error
-            return  # the link is gone: the next call finds it, if it comes back
+                log.error("conflicts on %s are not listened for: %s", link, error)
+            return
         self._listeners[key] = listener
         epoll.register(listener.socket, select.EPOLLIN)
 
@@ -203,15 +204,17 @@ class WireProber:
 
 
 class _Listener:
-    """An open socket on a link, and the link as it was then."""
+    """A socket on a link, and the link as it was then. :raises OSError: it is gone."""
 
-    def __init__(self, link: str, opened: socket.socket) -> None:
+    def __init__(
+        self, link: str, protocol: int, program: Collection[probeframes.Instruction]
+    ) -> None:
         self.link = link
-        self.socket = opened
         self._index = socket.if_nametoindex(link)
         self._failed = False
         with Netlink() as netlink:
             self.mac = netlink.mac(link) or ""
+        self.socket = _listening(link, protocol, program)
 
     def is_stale(self) -> bool:
         """Whether another link has the name by now, or none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -174,6 +175,23 @@ def test_a_link_that_comes_back_is_guarded_again(
     prober.guard(wires)
     say(lan, claim_v4(FREE_V4, PRINTER))
     poll(lambda: heard.reports, "a claim on the new link")
+
+
+def test_what_cannot_be_listened_on_is_logged_and_tried_again(
+    prober: WireProber, lan: Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = Heard(prober)
+    prober.guard(lambda: {"eth0": {FREE_V6: OURS}})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # nothing more can be opened
+    try:
+        prober.guard(lambda: {"eth0": {FREE_V4: OURS, FREE_V6: OURS}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "conflicts on eth0 are not listened for" in caplog.text
+    prober.guard(lambda: {"eth0": {FREE_V4: OURS, FREE_V6: OURS}})
+    say(lan, claim_v4(FREE_V4, PRINTER))
+    poll(lambda: heard.reports, "a claim")
 
 
 def test_a_link_that_was_down_is_guarded_on(

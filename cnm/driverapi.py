@@ -17,11 +17,11 @@ before anything is touched; the kernel's refusals come out as ``KernelError``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from cnm.hostapi import HostSettings
+from cnm.hostapi import DeviceClaims, HostSettings
 from cnm.types import (
     EndpointID,
     EndpointInterface,
@@ -42,11 +42,15 @@ class DriverContext:
     """What a driver's factory is given.
 
     ``settings``: the host's sysctls, shared with all drivers. ``options``: defaults
-    for every network of this driver (daemon.json's ``default-network-opts``).
+    for every network of this driver (daemon.json's ``default-network-opts``). ``claims``:
+    shared with all drivers as well. ``ask_repair``: has the core look after a network now, by
+    ``Repairable.restore``; for any thread that holds nothing of the driver's.
     """
 
     settings: HostSettings
     options: Mapping[str, str] = field(default_factory=dict)
+    claims: DeviceClaims = field(default_factory=DeviceClaims)
+    ask_repair: Callable[[NetworkID], object] = lambda network_id: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,17 @@ class NetworkChecker(Protocol):
 
 
 @runtime_checkable
+class LinkFinder(Protocol):
+    """Optional: endpoints whose only link is inside the sandbox leave no trace outside.
+
+    A driver just started could not find the link of an endpoint that it has to remove.
+    """
+
+    def link_is_in(self, endpoint_id: EndpointID, sandbox_key: SandboxKey) -> None:
+        """Where the endpoint's link is, or may be. Told before each ``leave``; only remembered."""
+
+
+@runtime_checkable
 class ExternalConnectivity(Protocol):
     """Optional: can publish ports."""
 
@@ -166,6 +181,30 @@ class DeviceOwner(Protocol):
 
     def devices(self) -> Collection[str]:
         """Their names, from memory: asked for each route that appears on the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Where containers of a network meet others: a link of the host, and what is behind it.
+
+    ``own_macs``: each container has a MAC of its own there (macvlan); else all send with the
+    link's (ipvlan).
+    """
+
+    link: str
+    own_macs: bool = True
+
+
+@runtime_checkable
+class OnWire(Protocol):
+    """Optional: its networks lie on a wire where others may have an address already.
+
+    The core probes there before an address is used, listens for others that take it later, and
+    tells an IPAM driver that leases from the wire where to ask.
+    """
+
+    def wire(self, network: NetworkSpec) -> Wire | None:
+        """The link, from the options alone; None: nobody else is there (no parent, layer 3)."""
 
 
 @runtime_checkable

@@ -9,19 +9,24 @@ around each call), so that a driver needs no locks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Protocol, runtime_checkable
 
-from cnm.types import IPAddress, IPInterface, IPNetwork, PoolID
+from cnm.types import IPAddress, IPInterface, IPNetwork, PoolID, StaticRoute
 
 ENTRY_POINT_GROUP = "cnm.ipam_drivers"
 
 REQUEST_ADDRESS_TYPE = "RequestAddressType"
 GATEWAY_ADDRESS = "com.docker.network.gateway"
 SERIAL_ALLOCATION = "com.docker.network.ipam.serial"
+# of request_address, for drivers that ask for them (IpamCapability.requires_mac)
+ENDPOINT_MAC = "com.docker.network.endpoint.macaddress"  # as libnetwork passes it
+ENDPOINT_LINK = "com.cnm.network.endpoint.link"  # the host's link that leads to the wire
+ENDPOINT_SHARES_MAC = "com.cnm.network.endpoint.sharesmac"  # "true": frames carry the link's MAC
+ENDPOINT_HOSTNAME = "com.cnm.network.endpoint.hostname"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class LeaseStore(Protocol):
 class IpamContext:
     """What an IPAM driver's factory is given.
 
+    ``notes``: where a driver keeps what no table of pools and leases holds, by its own name.
     ``local_pools`` and ``global_pools``: (base, prefix length) pairs that pools are
     chosen from, by ``--default-address-pool``; a family that none names has Docker's.
     ``ula_prefix``: the unique-local /48 of this daemon (RFC 4193), for IPv6 pools.
@@ -106,6 +112,28 @@ class IpamContext:
     ula_prefix: IPv6Network
     local_pools: Sequence[tuple[IPNetwork, int]] = ()
     global_pools: Sequence[tuple[IPNetwork, int]] = ()
+    notes: Callable[[str], Notes] | None = None
+
+
+class Notes(Protocol):
+    """Texts that outlive the daemon, by key. Each write is committed when it returns.
+
+    :raises StoreError: from every method: the database is damaged, locked or full.
+    """
+
+    def all(self) -> Mapping[str, str]: ...
+
+    def put(self, key: str, text: str) -> None: ...
+
+    def delete(self, key: str) -> None:
+        """Unknown keys are success."""
+
+
+@dataclass(frozen=True, slots=True)
+class IpamCapability:
+    """What an IPAM driver says of itself; names as in libnetwork's GetCapabilities."""
+
+    requires_mac: bool = False  # request_address is told the endpoint's MAC, made up if need be
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +216,60 @@ class Transactional(Protocol):
         Hold the address-space lock for the whole block. Grouping with the store's own
         transaction instead would leave the driver with leases that were rolled back.
         """
+
+
+@runtime_checkable
+class IpamCapable(Protocol):
+    """Optional: an IPAM driver that wants more than the plain protocol gives."""
+
+    @property
+    def capability(self) -> IpamCapability: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedFrom:
+    """What came with an address from a server outside."""
+
+    server: IPAddress
+    gateway: IPAddress | None = None
+    routes: tuple[StaticRoute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseChange:
+    """A lease that is not what it was.
+
+    ``address`` and ``was`` are what the endpoint has. ``becomes``: what it has to have from now on,
+    with what came with it. None: no server was heard in time; the endpoint keeps the address
+    (docs/lan-addresses.md).
+    """
+
+    pool_id: PoolID
+    address: IPAddress
+    was: LeasedFrom
+    becomes: IPInterface | None = None
+    leased_from: LeasedFrom | None = None
+
+
+@runtime_checkable
+class Leasing(Protocol):
+    """Optional: addresses come from a server outside, for a time; the driver renews them.
+
+    Needs no address-space lock: a server may take seconds to answer, and one wire need not wait
+    for another. So it serialises its own callers.
+    """
+
+    def begin(self, changed: Callable[[LeaseChange], None]) -> None:
+        """Renew from now on. ``changed`` is called on a thread of the driver's own.
+
+        A change that could not be carried out (it raises) is told again later.
+        """
+
+    def leased_from(self, pool_id: PoolID, address: IPAddress) -> LeasedFrom | None:
+        """What came with an address; None: it is not leased here."""
+
+    def decline_address(self, pool_id: PoolID, address: IPAddress) -> None:
+        """Give an address back that somebody on the wire has already."""
+
+    def close(self) -> None:
+        """The daemon stops: leases stay, and are renewed by the next one."""

@@ -45,9 +45,19 @@ BRIDGE_GATEWAY_MODE_IPV4 = f"{PREFIX}.bridge.gateway_mode_ipv4"
 BRIDGE_GATEWAY_MODE_IPV6 = f"{PREFIX}.bridge.gateway_mode_ipv6"
 BRIDGE_TRUSTED_HOST_INTERFACES = f"{PREFIX}.bridge.trusted_host_interfaces"
 
+# macvlan and ipvlan drivers, Docker's short keys
+PARENT = "parent"
+MACVLAN_MODE = "macvlan_mode"
+IPVLAN_MODE = "ipvlan_mode"
+IPVLAN_FLAG = "ipvlan_flag"
+HOST_ACCESS = "host_access"  # of ours: the host and its macvlan containers reach each other
+
 # of ours, any driver
 NETWORK_DNS = "com.cnm.network.dns"  # whom the resolver asks for a network's containers
-
+CONFLICT_PROBE = "com.cnm.network.conflict_probe"  # "false": hand addresses out unasked
+MTU_MIN = 68  # RFC 791
+MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
+MTU_MAX = 65535
 IFNAME_MAX = 15  # IFNAMSIZ is 16 with the terminating zero
 
 _NO_IFNAMES = {"", ".", "..", "all", "default"}

@@ -11,20 +11,22 @@ from cnm.idmap import IdMap
 from cnm.types import (
     EndpointInterface,
     IPAddress,
+    IPInterface,
     JoinInfo,
     NamespaceIdentity,
     Repair,
     SandboxKey,
     SandboxRecord,
+    StaticRoute,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultRoute:
-    """Where a sandbox sends what no other route takes."""
+    """Where a sandbox sends what no other route takes. Without a gateway: out of the device."""
 
     interface_name: str
-    gateway: IPAddress
+    gateway: IPAddress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,12 @@ class Sandbox(Inside, Protocol):
 
     def remove_interface(self, name: str) -> None:
         """For links that were moved in: take it out again. Already gone is success."""
+
+    def remove_address(self, name: str, address: IPInterface) -> None:
+        """Take an address off an interface of ours. One that is not there is success."""
+
+    def remove_routes(self, name: str, routes: Collection[StaticRoute]) -> None:
+        """Take static routes off an interface of ours. What is not there is success."""
 
     def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
         """Make these the default routes of ours; ``None`` removes ours of that family."""

@@ -78,8 +78,14 @@ CREATE TABLE sysctls (
     name TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL) WITHOUT ROWID;
 """
 
+_V2 = """
+CREATE TABLE notes (
+    owner TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (owner, key)
+) WITHOUT ROWID;
+"""
+
 # MIGRATIONS[n] takes schema n to n + 1; the first makes a new database.
-MIGRATIONS: tuple[str, ...] = (_V1,)
+MIGRATIONS: tuple[str, ...] = (_V1, _V2)
 
 
 class SqliteStore:
@@ -179,6 +185,10 @@ class SqliteStore:
         if full != self._full_sync:
             self.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
             self._full_sync = full
+
+    def notes(self, owner: str) -> NotesOf:
+        """The texts of one part."""
+        return NotesOf(self, owner)
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> None:
         """One writing statement. :raises StoreError: in one line, naming the file."""
@@ -316,3 +326,28 @@ class Leases:
             "DELETE FROM leases WHERE pool = ? AND address = ?",
             ((pool_id, address.packed) for address in addresses),
         )
+
+
+class NotesOf:
+    """Texts by key, of one owner: ``cnm.ipamapi.Notes``."""
+
+    def __init__(self, store: SqliteStore, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+
+    def all(self) -> dict[str, str]:
+        """Everything, by key."""
+        rows = self._store.query(
+            "SELECT key, text FROM notes WHERE owner = ? ORDER BY key", (self._owner,)
+        )
+        return {str(key): str(text) for key, text in rows}
+
+    def put(self, key: str, text: str) -> None:
+        """Keep a text, in the place of one of the same key."""
+        self._store.execute(
+            "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (self._owner, key, text)
+        )
+
+    def delete(self, key: str) -> None:
+        """Forget a text. Unknown keys are success."""
+        self._store.execute("DELETE FROM notes WHERE owner = ? AND key = ?", (self._owner, key))

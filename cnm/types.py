@@ -165,7 +165,10 @@ class EndpointInterface:
 
 @dataclass(frozen=True, slots=True)
 class StaticRoute:
-    """A route pushed into the sandbox; without ``next_hop`` it is on-link."""
+    """A route pushed into the sandbox; without ``next_hop`` it is on-link.
+
+    One to everywhere is a default route: it is set only where no endpoint goes before it.
+    """
 
     destination: IPNetwork
     next_hop: IPAddress | None = None

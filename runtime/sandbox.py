@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Collection, Sequence
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, ip_network
 from pathlib import Path
 from socket import AF_INET, AF_INET6, socket
 from types import TracebackType
@@ -25,7 +25,9 @@ from cnm.runtime.kernel.netns import NetNS, own_cookie
 from cnm.sandboxapi import DefaultRoute, PlacedInterface
 from cnm.types import (
     EndpointInterface,
+    IPAddress,
     IPInterface,
+    IPNetwork,
     JoinInfo,
     NamespaceIdentity,
     Repair,
@@ -45,6 +47,10 @@ _MOVED = "cnm:moved:"  # alias of a link that was moved in: the name it had outs
 # open(2) of a mount point or process that is no more, or that is no namespace any more
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENOTDIR, errno.EINVAL)
 _LOOPBACK = "lo"
+_EVERYWHERE: dict[int, IPNetwork] = {
+    AF_INET: ip_network("0.0.0.0/0"),
+    AF_INET6: ip_network("::/0"),
+}
 _LOOPBACK_ADDRESS = IPv4Interface("127.0.0.1/8")
 # as Docker's: nothing in a container needs root for low ports and ping
 _OWN_SYSCTLS = {
@@ -179,7 +185,7 @@ class NamespaceSandbox:
             for address in _addresses(interface):
                 batch.add_address(index, address, exist_ok=True, broadcast=address.version == 4)
             batch.set_link(index, up=True)
-            for route in join.static_routes:
+            for route in _specific(join.static_routes):
                 batch.add_route(
                     route.destination, gateway=route.next_hop, device_index=index, exist_ok=True
                 )
@@ -197,6 +203,21 @@ class NamespaceSandbox:
         with NetNS(_OWN_NAMESPACE) as host:
             batch = netlink.batch().set_link(link.index, up=False)
             batch.set_link(link.index, net_ns_fd=host.fd, name=source).commit()
+
+    def remove_address(self, name: str, address: IPInterface) -> None:
+        """Take an address off an interface; one that is not there is success."""
+        netlink = self._namespace.netlink()
+        if (index := netlink.index(name)) is not None:
+            netlink.batch().delete_address(index, address).commit()
+
+    def remove_routes(self, name: str, routes: Collection[StaticRoute]) -> None:
+        """Take static routes off an interface; what is not there is success."""
+        netlink = self._namespace.netlink()
+        if (index := netlink.index(name)) is not None:
+            batch = netlink.batch()
+            for route in routes:
+                batch.delete_route(route.destination, device_index=index, gateway=route.next_hop)
+            batch.commit()
 
     def _move_in(self, join: JoinInfo) -> None:
         alias = f"{_MOVED}{join.source_name}"
@@ -236,11 +257,15 @@ class NamespaceSandbox:
         repairs: list[Repair] = []
         for family, wanted in ((AF_INET, v4), (AF_INET6, v6)):
             routes = [route for route in present if route.family == family]
-            repairs += self._default_route(netlink, routes, wanted)
+            repairs += self._default_route(netlink, family, routes, wanted)
         return repairs
 
     def _default_route(
-        self, netlink: Netlink, present: list[Route], wanted: DefaultRoute | None
+        self,
+        netlink: Netlink,
+        family: int,
+        present: list[Route],
+        wanted: DefaultRoute | None,
     ) -> list[Repair]:
         ours = [route for route in present if route.protocol == OUR_PROTOCOL]
         if wanted is None:
@@ -252,19 +277,23 @@ class NamespaceSandbox:
         if [(route.device_index, route.gateway) for route in ours] == [(index, wanted.gateway)]:
             return []
         self._remove_routes(netlink, ours[1:])
+        everywhere = None if wanted.gateway is not None else _EVERYWHERE[family]
         netlink.batch().add_route(
-            None, gateway=wanted.gateway, device_index=index, replace=bool(ours)
+            everywhere, gateway=wanted.gateway, device_index=index, replace=bool(ours)
         ).commit()
-        return [Repair("route", f"default via {wanted.gateway}", "set again")]
+        return [Repair("route", _default_text(wanted.gateway, wanted.interface_name), "set again")]
 
     def _remove_routes(self, netlink: Netlink, routes: Sequence[Route]) -> list[Repair]:
         batch = netlink.batch()
         for route in routes:
             batch.delete_route(
-                None, device_index=route.device_index, gateway=route.gateway, metric=route.metric
+                None if route.gateway is not None else _EVERYWHERE[route.family],
+                device_index=route.device_index,
+                gateway=route.gateway,
+                metric=route.metric,
             )
         batch.commit()
-        return [Repair("route", f"default via {route.gateway}", "removed") for route in routes]
+        return [Repair("route", _default_text(route.gateway, ""), "removed") for route in routes]
 
     # repair and farewell
 
@@ -305,7 +334,7 @@ class NamespaceSandbox:
             batch.set_link(link.index, up=True)
             repairs.append(Repair("link", name, "up again"))
         batch.commit()
-        repairs += self._repair_routes(netlink, link.index, item.join.static_routes)
+        repairs += self._repair_routes(netlink, link.index, _specific(item.join.static_routes))
         if repairs:
             self._announce(name, item.interface)
         return repairs
@@ -336,6 +365,15 @@ class NamespaceSandbox:
             batch = netlink.batch().set_link(_LOOPBACK, up=False)
             # the kernel gave it when the interface came up, and would leave it
             batch.delete_address(self._index(_LOOPBACK), _LOOPBACK_ADDRESS).commit()
+
+
+def _specific(routes: Sequence[StaticRoute]) -> list[StaticRoute]:
+    """All but those to everywhere: of these the core chooses one for the sandbox."""
+    return [route for route in routes if route.destination.prefixlen]
+
+
+def _default_text(gateway: IPAddress | None, device: str) -> str:
+    return f"default via {gateway}" if gateway is not None else f"default dev {device}".rstrip()
 
 
 def _prepare_own() -> NamespaceIdentity:

@@ -22,6 +22,7 @@ ps procps
 busybox busybox-static
 dig bind9-dnsutils
 dnsperf dnsperf
+dnsmasq dnsmasq-base
 musl-gcc musl-tools
 dockerd docker.io
 containerd containerd

@@ -1,7 +1,8 @@
 """What a network and an endpoint hold of IPAM: requested, written down, released.
 
 The only caller of IPAM drivers in the core; holds the address-space lock around each
-call, because IPAM drivers have no locks of their own.
+call, because IPAM drivers have no locks of their own (but for those that lease from a
+server outside and may wait for it: ``ipamapi.Leasing``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from cnm.core import subnets
 from cnm.core.locks import Locks
 from cnm.core.registry import Registry
 from cnm.core.state import State
+from cnm.driverapi import Wire
 from cnm.errors import Forbidden, InvalidParameter, NotFound, PoolOverlap, Unavailable
 from cnm.hostapi import HostRoute, HostRoutes
 from cnm.ipamapi import GATEWAY_ADDRESS, REQUEST_ADDRESS_TYPE, IpamDriver, PoolRequest
@@ -45,6 +47,11 @@ class Addressing:
         self._locks = locks
         self._host_routes = host_routes
 
+    def _held(self, network: Network) -> contextlib.AbstractContextManager[None]:
+        if isinstance(self._registry.ipam(network.ipam_driver), ipamapi.Leasing):
+            return contextlib.nullcontext()
+        return self._locks.space(network.ipam_driver)
+
     # networks
 
     def request_pools(
@@ -62,7 +69,7 @@ class Addressing:
         families = [(4, skip_gateway[0])] if network.enable_ipv4 else []
         families += [(6, skip_gateway[1])] if network.enable_ipv6 else []
         pools: list[IpamPool] = []
-        with self._locks.space(network.ipam_driver), Undo() as undo:
+        with self._held(network), Undo() as undo:
             for version, skip in families:
                 wishes = [
                     config
@@ -129,7 +136,8 @@ class Addressing:
             return ipaddress.ip_interface(offered), False
         if (wish.gateway is None and skip) or pool.pool.prefixlen == 0:
             return None, False
-        return ipam.request_address(pool.pool_id, wish.gateway, _GATEWAY_OPTIONS), True
+        found = ipam.request_address(pool.pool_id, wish.gateway, _GATEWAY_OPTIONS)
+        return (None, False) if found.ip.is_unspecified else (found, True)
 
     def route_over(self, subnet: IPNetwork) -> HostRoute | None:
         """A route of the host that overlaps a subnet, if there is one."""
@@ -152,7 +160,7 @@ class Addressing:
         """
         ipam = self._registry.ipam(network.ipam_driver)
         teardown = Teardown(f"release the pools of network {network.name}")
-        with self._locks.space(network.ipam_driver):
+        with self._held(network):
             for pool in network.ipv4 + network.ipv6:
                 with teardown.step():
                     self._release_pool(ipam, pool)
@@ -166,9 +174,28 @@ class Addressing:
             ipam.release_address(pool.pool_id, interface.ip)
         ipam.release_pool(pool.pool_id)
 
+    def check_wire(self, network: Network, wire: Wire | None) -> None:
+        """:raises InvalidParameter: addresses are to be leased, and there is nobody to ask."""
+        ipam = self._registry.ipam(network.ipam_driver)
+        if isinstance(ipam, ipamapi.Leasing) and wire is None:
+            raise InvalidParameter(
+                f"the {ipam.name} IPAM driver asks a server on the LAN: it needs a network with a "
+                "parent, --driver macvlan or ipvlan (l2) with -o parent=LINK"
+            )
+
     # endpoints
 
-    def request_addresses(self, network: Network, request: EndpointRequest) -> EndpointInterface:
+    def requires_mac(self, network: Network) -> bool:
+        """Whether the IPAM driver of a network wants to know for whom an address is."""
+        ipam = self._registry.ipam(network.ipam_driver)
+        return isinstance(ipam, ipamapi.IpamCapable) and ipam.capability.requires_mac
+
+    def request_addresses(
+        self,
+        network: Network,
+        request: EndpointRequest,
+        options: Mapping[str, str] | None = None,
+    ) -> EndpointInterface:
         """An address of each family that the network has, the wanted one where one is wanted.
 
         :raises InvalidParameter: a wanted address is in no subnet of the network.
@@ -176,9 +203,9 @@ class Addressing:
         :raises Unavailable: the pools are full.
         """
         ipam = self._registry.ipam(network.ipam_driver)
-        with self._locks.space(network.ipam_driver), Undo() as undo:
-            v4 = self._request(ipam, network, network.ipv4, request.ipv4, undo)
-            v6 = self._request(ipam, network, network.ipv6, request.ipv6, undo)
+        with self._held(network), Undo() as undo:
+            v4 = self._request(ipam, network, network.ipv4, request.ipv4, options, undo)
+            v6 = self._request(ipam, network, network.ipv6, request.ipv6, options, undo)
         link_local = tuple(
             ipaddress.ip_interface(f"{address}/{16 if address.version == 4 else 64}")
             for address in request.link_local
@@ -196,6 +223,7 @@ class Addressing:
         network: Network,
         pools: Iterable[IpamPool],
         wanted: IPAddress | None,
+        options: Mapping[str, str] | None,
         undo: Undo,
     ) -> IPInterface | None:
         pools = [pool for pool in pools if wanted is None or wanted in pool.pool]
@@ -208,8 +236,10 @@ class Addressing:
             )
         for pool in pools:
             try:
-                found = ipam.request_address(pool.pool_id, wanted)
+                found = ipam.request_address(pool.pool_id, wanted, options)
             except Unavailable:
+                if isinstance(ipam, ipamapi.Leasing):
+                    raise  # it says what the server did
                 continue  # full: the next subnet of the same network
             except Forbidden as error:
                 raise Forbidden(f"{error}{self._holder(network, wanted)}") from error
@@ -242,7 +272,7 @@ class Addressing:
         """
         ipam = self._registry.ipam(network.ipam_driver)
         teardown = Teardown(f"release addresses on network {network.name}")
-        with self._locks.space(network.ipam_driver):
+        with self._held(network):
             for address in (interface.address, interface.address_ipv6):
                 for pool in network.ipv4 + network.ipv6:
                     if address is not None and address.ip in pool.pool:
@@ -250,12 +280,34 @@ class Addressing:
                             ipam.release_address(pool.pool_id, address.ip)
         teardown.finish()
 
+    def decline(self, network: Network, address: IPAddress) -> bool:
+        """Tell the server that leased an address that somebody has it; False: there is none."""
+        ipam = self._registry.ipam(network.ipam_driver)
+        if not isinstance(ipam, ipamapi.Leasing):
+            return False
+        for pool in network.ipv4 + network.ipv6:
+            if address in pool.pool:
+                ipam.decline_address(pool.pool_id, address)
+        return True
+
+    def leased_from(
+        self, network: Network, interface: EndpointInterface
+    ) -> ipamapi.LeasedFrom | None:
+        """What a server outside gave with an endpoint's address, if one did."""
+        ipam = self._registry.ipam(network.ipam_driver)
+        if not isinstance(ipam, ipamapi.Leasing) or interface.address is None:
+            return None
+        for pool in network.ipv4:
+            if interface.address.ip in pool.pool:
+                return ipam.leased_from(pool.pool_id, interface.address.ip)
+        return None
+
     def usage(self, network: Network) -> dict[str, ipamapi.PoolUsage]:
         """Use of each pool of a network, where its IPAM driver can tell."""
         ipam = self._registry.ipam(network.ipam_driver)
         if not isinstance(ipam, ipamapi.PoolStatus):
             return {}
-        with self._locks.space(network.ipam_driver):
+        with self._held(network):
             found = {}
             for pool in network.ipv4 + network.ipv6:
                 with contextlib.suppress(NotFound):  # the network is being removed just now

@@ -8,6 +8,7 @@ from cnm.core import subnets
 from cnm.core.events import Events
 from cnm.core.registry import Registry
 from cnm.core.state import State
+from cnm.core.wires import WireGuard
 from cnm.driverapi import DeviceOwner
 from cnm.hostapi import HostRoute, HostRoutes
 from cnm.types import Network
@@ -19,10 +20,16 @@ class Conflicts:
     """Watches the host's routes (a VPN that comes up) against our networks."""
 
     def __init__(
-        self, state: State, registry: Registry, events: Events, host_routes: HostRoutes
+        self,
+        state: State,
+        registry: Registry,
+        wires: WireGuard,
+        events: Events,
+        host_routes: HostRoutes,
     ) -> None:
         self._state = state
         self._registry = registry
+        self._wires = wires
         self._events = events
         self._host_routes = host_routes
 
@@ -54,8 +61,13 @@ class Conflicts:
             network
             for network in self._state.networks()
             for pool in network.ipv4 + network.ipv6
-            if subnets.overlaps_route(pool.pool, route)
+            if subnets.overlaps_route(pool.pool, route) and not self._is_wire(network, route)
         ]
+
+    def _is_wire(self, network: Network, route: HostRoute) -> bool:
+        """The host has an address on the LAN that its containers are on: as it should be."""
+        wire = self._wires.wire(network)
+        return wire is not None and wire.link == route.device
 
     def _own_devices(self) -> set[str]:
         own: set[str] = set()

@@ -12,13 +12,14 @@ from dataclasses import replace
 from cnm import labels
 from cnm.containerapi import NO_NETWORK, ContainerRecord
 from cnm.core import gateway
-from cnm.core.addressing import Addressing
+from cnm.core.claims import Claims
 from cnm.core.events import Events
 from cnm.core.locks import Locks
 from cnm.core.naming import Naming
 from cnm.core.registry import Registry
 from cnm.core.state import State
-from cnm.driverapi import NetworkDriver
+from cnm.core.wires import WireGuard
+from cnm.driverapi import LinkFinder, NetworkDriver
 from cnm.errors import (
     CNMError,
     Conflict,
@@ -59,7 +60,8 @@ class Connections:
         state: State,
         registry: Registry,
         locks: Locks,
-        addressing: Addressing,
+        claims: Claims,
+        wires: WireGuard,
         events: Events,
         sandboxes: SandboxProvider,
         naming: Naming,
@@ -67,7 +69,8 @@ class Connections:
         self._state = state
         self._registry = registry
         self._locks = locks
-        self._addressing = addressing
+        self._claims = claims
+        self._wires = wires
         self._events = events
         self._sandboxes = sandboxes
         self._naming = naming
@@ -94,7 +97,7 @@ class Connections:
             self._check(network, record, request)
             endpoint = self._draft(network, record.id, request)
             if record.status is SandboxStatus.EXITED:
-                endpoint = self._reserve(network, endpoint)
+                endpoint = self._reserve(network, record, endpoint)
             else:
                 endpoint = self._attach(network, record, endpoint)
         if endpoint.phase is Phase.ACTIVE:
@@ -161,24 +164,16 @@ class Connections:
             request,
         )
 
-    def _reserve(self, network: Network, endpoint: Endpoint) -> Endpoint:
+    def _reserve(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> Endpoint:
         """Keep the wish of a stopped container, and its static addresses."""
         with Undo() as undo:
             endpoint = replace(endpoint, phase=Phase.RESERVED)
             if _is_static(endpoint.request):
-                interface = self._static_only(network, endpoint.request)
-                undo.push(self._addressing.release_addresses, network, interface)
+                interface = self._claims.reserve(network, record, endpoint.request)
+                undo.push(self._claims.release, network, interface)
                 endpoint = replace(endpoint, interface=interface)
             self._state.write(put=[endpoint], durable=True)
         return endpoint
-
-    def _static_only(self, network: Network, request: EndpointRequest) -> EndpointInterface:
-        families = replace(
-            network,
-            ipv4=network.ipv4 if request.ipv4 else (),
-            ipv6=network.ipv6 if request.ipv6 else (),
-        )
-        return self._addressing.request_addresses(families, request)
 
     def _attach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> Endpoint:
         driver = self._registry.driver(network.driver)
@@ -189,12 +184,14 @@ class Connections:
             endpoint = replace(endpoint, phase=Phase.CREATING, interface_name=name, revived=revived)
             self._state.write(put=[endpoint])
             undo.push(self._back_to, before)
-            endpoint = replace(endpoint, interface=self._addresses(network, before, undo))
+            interface = self._claims.take(network, record, before, undo)
+            endpoint = replace(endpoint, interface=interface)
             endpoint = self._join(driver, network, record, endpoint, sandbox, undo)
             self._switch_gateway(record, endpoint, sandbox, undo)
             self._naming.join(network, record, endpoint, sandbox, undo)
             endpoint = replace(endpoint, phase=Phase.ACTIVE, revived=False)
             self._state.write(put=[endpoint])
+        self._wires.changed(network)
         return endpoint
 
     def _back_to(self, endpoint: Endpoint) -> None:
@@ -203,31 +200,6 @@ class Connections:
             self._state.write(put=[endpoint])
         else:
             self._state.write(remove=[endpoint])
-
-    def _addresses(self, network: Network, endpoint: Endpoint, undo: Undo) -> EndpointInterface:
-        kept = endpoint.interface
-        if endpoint.phase is not Phase.RESERVED or kept == EndpointInterface():
-            interface = self._addressing.request_addresses(network, endpoint.request)
-            undo.push(self._addressing.release_addresses, network, interface)
-            return interface
-        # static addresses are leased already; only the family that was left open is asked for
-        missing = replace(
-            network,
-            ipv4=() if kept.address else network.ipv4,
-            ipv6=() if kept.address_ipv6 else network.ipv6,
-        )
-        open_request = replace(
-            endpoint.request,
-            ipv4=None if kept.address else endpoint.request.ipv4,
-            ipv6=None if kept.address_ipv6 else endpoint.request.ipv6,
-        )
-        found = self._addressing.request_addresses(missing, open_request)
-        undo.push(self._addressing.release_addresses, missing, found)
-        return replace(
-            found,
-            address=kept.address or found.address,
-            address_ipv6=kept.address_ipv6 or found.address_ipv6,
-        )
 
     def _join(
         self,
@@ -243,6 +215,7 @@ class Connections:
         undo.push(driver.delete_endpoint, network.id, endpoint.id)
         join = driver.join(network.id, endpoint.id, record.key, endpoint.interface_name, options)
         undo.push(driver.leave, network.id, endpoint.id)
+        join = self._claims.routed(network, interface, join)
         name = sandbox.add_interface(join, interface)
         if not join.placed:
             undo.push(sandbox.remove_interface, name)
@@ -277,11 +250,14 @@ class Connections:
     # default gateways
 
     def routes(self, sandbox_id: SandboxID, besides: Endpoint | None = None) -> Routes:
-        """The default routes that a sandbox should have, with one more endpoint if given."""
+        """The default routes that a sandbox should have, with one more endpoint if given.
+
+        An endpoint that is there already counts as it is given.
+        """
         endpoints = [
             item
             for item in self._state.endpoints_of_sandbox(sandbox_id)
-            if item.phase is Phase.ACTIVE
+            if item.phase is Phase.ACTIVE and (besides is None or item.id != besides.id)
         ]
         if besides is not None:
             endpoints.append(besides)
@@ -348,9 +324,10 @@ class Connections:
         if not wish:
             self._unlink(teardown, network, record, endpoint, routes_before)
         with teardown.step():
-            self._addressing.release_addresses(network, endpoint.interface)
+            self._claims.release(network, endpoint.interface)
         teardown.finish()
         self._state.write(remove=[endpoint])
+        self._wires.changed(network)
 
     def _unlink(
         self,
@@ -366,7 +343,7 @@ class Connections:
             with teardown.step():
                 self._take_out(record, endpoint)
         with teardown.step():
-            driver.leave(network.id, endpoint.id)
+            _leave(driver, endpoint, record)
         routes_after = self.routes(record.id)
         if routes_after != routes_before and routes_after != (None, None):
             with teardown.step():
@@ -403,13 +380,13 @@ class Connections:
         teardown = Teardown(f"container {record.name} left {network.name}")
         self._naming.leave(teardown, network, record, endpoint)
         with teardown.step():
-            driver.leave(network.id, endpoint.id)
+            _leave(driver, endpoint, record)
         with teardown.step():
             driver.delete_endpoint(network.id, endpoint.id)
         half_way = endpoint.phase in (Phase.CREATING, Phase.DELETING)
         if half_way and not endpoint.revived:
             with teardown.step():
-                self._addressing.release_addresses(network, endpoint.interface)
+                self._claims.release(network, endpoint.interface)
             teardown.finish()
             self._state.write(remove=[endpoint])
             return
@@ -424,7 +401,7 @@ class Connections:
             None if request.ipv6 else endpoint.interface.address_ipv6,
         )
         with teardown.step():
-            self._addressing.release_addresses(network, dynamic)
+            self._claims.release(network, dynamic)
         teardown.finish()
         parked = replace(
             endpoint,
@@ -435,6 +412,7 @@ class Connections:
             revived=False,
         )
         self._state.write(put=[parked])
+        self._wires.changed(network)
 
     def tell_left(self, network: Network, record: SandboxRecord) -> None:
         """The event of a container that stopped."""
@@ -447,6 +425,12 @@ class Connections:
             network.id,
             {"container": record.id, "name": network.name, "type": network.driver},
         )
+
+
+def _leave(driver: NetworkDriver, endpoint: Endpoint, record: SandboxRecord) -> None:
+    if isinstance(driver, LinkFinder):
+        driver.link_is_in(endpoint.id, record.key)
+    driver.leave(endpoint.network_id, endpoint.id)
 
 
 def _is_on_none(container: ContainerRecord | SandboxRecord | None) -> bool:

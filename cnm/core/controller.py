@@ -16,6 +16,7 @@ from cnm.core.events import Events
 from cnm.core.locks import Locks
 from cnm.core.registry import Registry
 from cnm.core.state import State
+from cnm.core.wires import WireGuard
 from cnm.driverapi import NetworkChecker, NetworkDriver
 from cnm.errors import CNMError, Conflict, Forbidden, InvalidParameter, NotFound
 from cnm.types import (
@@ -60,6 +61,7 @@ class Networks:
         registry: Registry,
         locks: Locks,
         addressing: Addressing,
+        wires: WireGuard,
         events: Events,
         settings: CoreSettings,
     ) -> None:
@@ -67,6 +69,7 @@ class Networks:
         self._registry = registry
         self._locks = locks
         self._addressing = addressing
+        self._wires = wires
         self._events = events
         self._settings = settings
 
@@ -161,6 +164,9 @@ class Networks:
         if isinstance(driver, NetworkChecker):
             driver.check_network(network.spec())
         labels.parse_dns_servers(labels.NETWORK_DNS, network.options.get(labels.NETWORK_DNS, ""))
+        probe = network.options.get(labels.CONFLICT_PROBE, "true")
+        labels.parse_bool(labels.CONFLICT_PROBE, probe)
+        self._addressing.check_wire(network, self._wires.wire(network))
 
     def _with_config_from(self, request: NetworkRequest) -> NetworkRequest:
         if not request.config_from:
@@ -207,9 +213,10 @@ class Networks:
         self._state.write(remove=[network])
 
     def _devices(self, network: Network) -> set[str]:
-        """Devices whose routes are no conflict: an existing bridge that the network will use."""
+        """Devices whose routes are no conflict: an existing bridge, or the wire that it is on."""
+        wire = self._wires.wire(network)
         named = network.options.get(labels.BRIDGE_NAME)
-        return {named} if named else set()
+        return {name for name in (named, wire.link if wire else None) if name}
 
     # deleting
 

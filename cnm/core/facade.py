@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cnm.core.addressing import Addressing
+from cnm.core.claims import Claims
 from cnm.core.conflicts import Conflicts
 from cnm.core.connect import Connections
 from cnm.core.containerdocs import ContainerDocuments
@@ -19,6 +20,7 @@ from cnm.core.events import Events
 from cnm.core.execs import ExecProcesses
 from cnm.core.images import ImageStock
 from cnm.core.inspect import Inspector
+from cnm.core.leases import LeaseKeeper
 from cnm.core.locks import Locks
 from cnm.core.namerepair import NamingRepair
 from cnm.core.naming import Naming
@@ -29,9 +31,10 @@ from cnm.core.runs import Machinery, Runs
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
 from cnm.core.waits import Waits
+from cnm.core.wires import WireGuard
 from cnm.discovery import NameInsight, NameRepair, NameService
 from cnm.driverapi import Diagnostic
-from cnm.hostapi import HostRoutes, SysctlLedger
+from cnm.hostapi import HostRoutes, SysctlLedger, WireProbe
 from cnm.sandboxapi import SandboxProvider
 from cnm.store import Store
 
@@ -67,6 +70,9 @@ class Core:
     images: ImageStock
     recovery: Recovery
     documents: ContainerDocuments
+    leases: LeaseKeeper
+    claims: Claims
+    wires: WireGuard
     names: NameInsight
 
     def doctor(self) -> Sequence[Check]:
@@ -83,6 +89,10 @@ class Core:
         ]
         checks += conflicts or [
             Check("route conflicts", "ok", "no route covers a network's subnet")
+        ]
+        checks += [
+            Check(f"address conflict: {network.name}", "warning", f"{address} is used by {mac} too")
+            for network, address, mac in self.wires.conflicts()
         ]
         for sysctl, (old, new) in self.ledger.remembered().items():
             if old == new:
@@ -104,6 +114,7 @@ def build(
     registry: Registry,
     sandboxes: SandboxProvider,
     host_routes: HostRoutes,
+    wire_probe: WireProbe,
     settings: CoreSettings,
     machinery: Machinery,
     names: Names,
@@ -111,9 +122,11 @@ def build(
     """Wire the core. Nothing is read from the kernel and nothing changed yet."""
     state, locks, events = State(store), Locks(), Events()
     addressing = Addressing(state, registry, locks, host_routes)
-    networks = Networks(state, registry, locks, addressing, events, settings)
+    wires = WireGuard(state, registry, wire_probe, events)
+    claims = Claims(addressing, wires)
+    networks = Networks(state, registry, locks, addressing, wires, events, settings)
     naming = Naming(state, names, machinery.settings)
-    connections = Connections(state, registry, locks, addressing, events, sandboxes, naming)
+    connections = Connections(state, registry, locks, claims, wires, events, sandboxes, naming)
     stacks = Sandboxes(state, locks, connections, events, sandboxes, naming)
     files = ContainerFiles(machinery.settings.root, machinery.remove_tree)
     runs = Runs(state, stacks, machinery, files, naming)
@@ -137,10 +150,12 @@ def build(
         sandboxes,
         ledger,
         recovery,
+        wires,
         NamingRepair(state, locks, naming, names),
     )
     names.watch(reconciler.notice, reconciler.tell)
-    conflicts = Conflicts(state, registry, events, host_routes)
+    conflicts = Conflicts(state, registry, wires, events, host_routes)
+    leases = LeaseKeeper(state, registry, locks, connections, events, sandboxes, naming, wires)
     inspector = Inspector(state, addressing)
     return Core(
         networks,
@@ -157,5 +172,8 @@ def build(
         ImageStock(machinery.images, locks, events, containers.users),
         recovery,
         ContainerDocuments(state, inspector, files, runs.etc, execs),
+        leases,
+        claims,
+        wires,
         names,
     )

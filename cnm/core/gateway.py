@@ -14,7 +14,7 @@ def choose(
     """The IPv4 and the IPv6 default route.
 
     Highest ``--gw-priority`` first, then the network's name in alphabetical order, as
-    Docker; only among endpoints that have a gateway in that family.
+    Docker; only among endpoints that have a way out in that family.
     """
     ordered = sorted(
         endpoints,
@@ -22,10 +22,20 @@ def choose(
     )
     v4 = v6 = None
     for endpoint in ordered:
-        if endpoint.join is None:
-            continue
-        if v4 is None and endpoint.join.gateway is not None:
-            v4 = DefaultRoute(endpoint.interface_name, endpoint.join.gateway)
-        if v6 is None and endpoint.join.gateway_ipv6 is not None:
-            v6 = DefaultRoute(endpoint.interface_name, endpoint.join.gateway_ipv6)
+        v4 = v4 or _way_out(endpoint, 4)
+        v6 = v6 or _way_out(endpoint, 6)
     return v4, v6
+
+
+def _way_out(endpoint: Endpoint, version: int) -> DefaultRoute | None:
+    """By the gateway, or by the device itself where a static route says so."""
+    join, name = endpoint.join, endpoint.interface_name
+    if join is None:
+        return None
+    gateway = join.gateway if version == 4 else join.gateway_ipv6
+    if gateway is not None:
+        return DefaultRoute(name, gateway)
+    for route in join.static_routes:
+        if route.destination.version == version and route.destination.prefixlen == 0:
+            return DefaultRoute(name, route.next_hop)
+    return None

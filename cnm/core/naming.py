@@ -80,6 +80,12 @@ class Naming:
                     self._service.withdraw(network.id, endpoint.id)
             self._service.see(record.id, self.view(record.id))
 
+    def readdressed(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
+        """An active endpoint has another address or gateway. :raises Unavailable:"""
+        if is_named(network):
+            self._service.publish(network.id, network.name, self.named(record, endpoint))
+        self._service.see(record.id, self.view(record.id))
+
     def stop(self, sandbox_id: SandboxID, sandbox: Sandbox | None) -> None:
         """No resolver in a sandbox any more. None: its namespace is gone, or will be."""
         self._service.stop(sandbox_id, sandbox)

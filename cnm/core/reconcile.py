@@ -20,6 +20,7 @@ from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
+from cnm.core.wires import WireGuard
 from cnm.errors import CNMError, Conflict, SandboxGone
 from cnm.hostapi import SysctlLedger
 from cnm.ipamapi import LeaseAudit, PoolRequest
@@ -62,6 +63,7 @@ class Reconciler:
         provider: SandboxProvider,
         ledger: SysctlLedger,
         recovery: Recovery,
+        wires: WireGuard,
         names: NamingRepair,
     ) -> None:
         self._state = state
@@ -73,6 +75,7 @@ class Reconciler:
         self._provider = provider
         self._ledger = ledger
         self._recovery = recovery
+        self._wires = wires
         self._names = names
         self._repairs: list[Repair] = []
 
@@ -111,6 +114,21 @@ class Reconciler:
             if isinstance(driver, RulesOwner):
                 what = f"rules of network {network.name}"
                 repairs += self._guarded(what, self._restore_rules, driver, network.id)
+        return self._told(repairs)
+
+    def network_changed(self, network_id: NetworkID) -> list[Repair]:
+        """A driver says that something of a network has changed: look after it, now."""
+        network = self._state.network(network_id)
+        if network is None:
+            return []
+        what = f"network {network.name}"
+        repairs = self._guarded(what, self._restore_network, network)
+        for endpoint in self._state.endpoints_of_network(network_id):
+            record = self._state.sandbox(endpoint.sandbox_id)
+            if record is not None and record.status is SandboxStatus.RUNNING:
+                what = f"container {record.name}"
+                repairs += self._guarded(what, self._restore_sandbox, record)
+        repairs += self._guarded("address conflicts", self._guard)
         return self._told(repairs)
 
     def _restore_rules(self, driver: RulesOwner, network_id: NetworkID) -> list[Repair]:
@@ -250,7 +268,12 @@ class Reconciler:
         for record in self._state.sandboxes():
             if record.status is SandboxStatus.RUNNING:
                 repairs += self._guarded(f"container {record.name}", self._restore_sandbox, record)
+        repairs += self._guarded("address conflicts", self._guard)
         return repairs + self._guarded("resolver", self._names.strangers)
+
+    def _guard(self) -> list[Repair]:
+        self._wires.refresh()  # links that were gone may be back
+        return []
 
     def tell(self, repair: Repair) -> None:
         """Somebody has put something right by himself."""

@@ -89,6 +89,7 @@ class Daemon:
         parts = wiring.assemble(self._settings)
         with contextlib.closing(parts):
             parts.core.reconciler.start()
+            parts.core.leases.begin()
             parts.core.networks.ensure_predefined()
             parts.sysctls.restore_unheld()
             parts.resolver.listen_on_host(*(self._settings.dns_host_listen or ("", 0)))
@@ -115,8 +116,11 @@ class Daemon:
             )
 
         app = build_app(parts.core, describe, self._stopping)
-        server = Server(app, ready=self._ready, reload=self._reload, stop=self._stop)
+        server = Server(
+            app, ready=self._ready, reload=self._reload, stop=lambda: self._stop(parts.core)
+        )
         parts.watch_routes()
+        parts.heed_drivers()
         gc.collect()
         gc.freeze()  # what is here now stays: no later collection looks at it again
         with (
@@ -142,10 +146,11 @@ class Daemon:
         log.info("cnm daemon ready on %s", hosts)
         notify("READY=1")
 
-    def _stop(self) -> None:
-        """The first word of a stop; the event streams end by it."""
+    def _stop(self, core: Core) -> None:
+        """The first word of a stop; event streams end by it, and waits for a DHCP server."""
         notify("STOPPING=1")
         self._stopping.set()
+        threading.Thread(target=core.leases.close, name="leases-end", daemon=True).start()
 
     def _reload(self) -> None:
         """SIGHUP: log level, labels and the sweep's interval change at once, the rest does not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,11 @@ from cnm.runtime.container.imagestore import ImageStore
 from cnm.runtime.kernel.monitor import RouteMonitor
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.nftmonitor import RulesMonitor
+from cnm.runtime.kernel.probe import WireProber
 from cnm.runtime.kernel.sysctl import HostSysctls
 from cnm.runtime.sandbox import NamespaceSandboxes
 from cnm.store import SqliteStore
+from cnm.types import NetworkID
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,19 @@ DATABASE = "cnm.db"
 IMAGES = "images"  # under the root
 NAMESPACES = "netns"  # under the exec root
 _FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding", "net/ipv6/conf/")
+
+
+class AskedRepairs:
+    """Drivers may ask for a repair, but are made before the core: what they ask then is dropped."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[NetworkID], object] | None = None
+
+    def ask(self, network_id: NetworkID) -> None:
+        """See ``DriverContext``."""
+        answer = self.answer
+        if answer is not None:
+            answer(network_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +63,20 @@ class Parts:
     sysctls: HostSysctls
     sandboxes: NamespaceSandboxes
     routes: RouteMonitor
+    prober: WireProber
     runtime: RuntimeClient
     images: ImageStore
     resolver: Handover
     core: Core
+    asked: AskedRepairs
 
     def watch_routes(self) -> None:
         """Tell of routes that come to lie on a subnet of ours."""
         self.routes.watch(self._route_added)
+
+    def heed_drivers(self) -> None:
+        """Look after a network when its driver says that something of it has changed."""
+        self.asked.answer = self.core.reconciler.network_changed
 
     def watch_rules(self) -> RulesMonitor:
         """Put our rules right when others have changed theirs, a firewall that is loaded anew."""
@@ -69,9 +90,13 @@ class Parts:
 
     def close(self) -> None:
         """Nothing of the kernel's is removed: containers and traffic live on."""
+        self.asked.answer = None
+        self.core.leases.close()
+        self.core.claims.close()
         self.core.recovery.close()
         self.resolver.close()
         self.routes.close()
+        self.prober.close()
         self.sandboxes.close()
         self.store.close()
 
@@ -89,27 +114,30 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
         store=store.leases,
         ula_prefix=ula_prefix(store.daemon_id),
         local_pools=settings.address_pools,
+        notes=store.notes,
     )
     with Netlink() as netlink:
         mtu = netlink.outside_mtu()
     sandboxes = NamespaceSandboxes()
-    routes = RouteMonitor()
+    routes, prober = RouteMonitor(), WireProber()
     runtime = RuntimeClient(str(settings.exec_root))
     images = ImageStore(settings.root / IMAGES)
     resolver = Handover(str(settings.exec_root))
+    asked = AskedRepairs()
     core = facade.build(
         store=store,
         ledger=store.ledger,
-        registry=Registry.load(DriverContext(host), ipam),
+        registry=Registry.load(DriverContext(host, ask_repair=asked.ask), ipam),
         sandboxes=sandboxes,
         host_routes=routes,
+        wire_probe=prober,
         settings=_core_settings(settings, mtu),
         machinery=Machinery(
             runtime, runtime, runtime, runtime, images, remove_tree, _container_settings(settings)
         ),
         names=resolver,
     )
-    return Parts(store, sysctls, sandboxes, routes, runtime, images, resolver, core)
+    return Parts(store, sysctls, sandboxes, routes, prober, runtime, images, resolver, core, asked)
 
 
 def _container_settings(settings: Settings) -> ContainerSettings:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Interface
 
 from cnm import labels
-from cnm.drivers.bridge.options import MTU_MAX, GatewayMode, NetworkOptions
+from cnm.drivers.bridge.options import GatewayMode, NetworkOptions
 from cnm.drivers.bridge.reaper import Reaper
 from cnm.errors import Forbidden, KernelError
 from cnm.runtime.kernel import owner, sysctl
@@ -182,7 +182,7 @@ class Bridges:
             # Made with another MTU: only a later change makes the kernel take one for chosen,
             # and not follow the smallest of the ports, nor go back to 1500 without any.
             mtu = wanted.mtu or self._netlink.outside_mtu()
-            other = mtu + 1 if mtu < MTU_MAX else mtu - 1
+            other = mtu + 1 if mtu < labels.MTU_MAX else mtu - 1
             self._netlink.batch().add_bridge(
                 name, mac=wanted.mac, mtu=other, alias=wanted.mark
             ).set_link(name, mtu=mtu).commit()

@@ -24,9 +24,10 @@ from cnm.drivers.bridge.forwarding import Forwarding
 from cnm.drivers.bridge.options import GatewayMode, parse_endpoint, parse_network
 from cnm.drivers.bridge.others import OthersForwarding
 from cnm.drivers.bridge.reaper import Reaper
-from cnm.drivers.bridge.record import NetworkRecord, complete
+from cnm.drivers.bridge.record import NetworkRecord
 from cnm.drivers.bridge.ruleset import Ruleset
 from cnm.drivers.bridge.veth import Pairs
+from cnm.drivers.mac import complete
 from cnm.errors import Forbidden, NotFound
 from cnm.hostapi import HostSettings
 from cnm.runtime.kernel import owner

@@ -8,7 +8,6 @@ are in the network's record and mean nothing here.
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,9 +17,6 @@ from cnm import labels
 from cnm.errors import InvalidParameter
 from cnm.types import IPAddress, NetworkSpec
 
-MTU_MIN = 68  # RFC 791
-MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
-MTU_MAX = 65535
 _LAST_INTERFACE = 999
 
 # Keys that the core or the plugin protocol writes beside the user's options.
@@ -38,7 +34,6 @@ _ENDPOINT_WIRE_KEYS = frozenset(
 _NOT_SUPPORTED = frozenset(
     {labels.ADVERTISE_NMSGS, labels.ADVERTISE_INTERVAL_MS, labels.ENDPOINT_SYSCTLS}
 )
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 class GatewayMode(enum.StrEnum):
@@ -83,10 +78,10 @@ def parse_network(network: NetworkSpec, defaults: Mapping[str, str]) -> NetworkO
     """
     texts = {**defaults, **network.options}
     options = NetworkOptions(**_parse(texts, _NETWORK_KEYS, _NETWORK_WIRE_KEYS))
-    if network.enable_ipv6 and options.mtu is not None and options.mtu < MTU_MIN_IPV6:
+    if network.enable_ipv6 and options.mtu is not None and options.mtu < labels.MTU_MIN_IPV6:
         raise InvalidParameter(
             f'invalid value "{options.mtu}" for option {labels.MTU}: '
-            f"IPv6 needs {MTU_MIN_IPV6} at least"
+            f"IPv6 needs {labels.MTU_MIN_IPV6} at least"
         )
     if GatewayMode.ISOLATED in (options.mode_ipv4, options.mode_ipv6) and not network.internal:
         raise InvalidParameter("gateway mode 'isolated' can only be used for an internal network")
@@ -101,19 +96,6 @@ def parse_endpoint(texts: Mapping[str, Any]) -> EndpointOptions:
     :raises InvalidParameter: naming the key.
     """
     return EndpointOptions(**_parse(texts, _ENDPOINT_KEYS, _ENDPOINT_WIRE_KEYS))
-
-
-def parse_mac(text: str) -> str:
-    """A MAC address that a port may have: six bytes, not a group's, not all zero.
-
-    :raises InvalidParameter: it is none.
-    """
-    mac = text.lower().replace("-", ":")
-    if not _MAC.fullmatch(mac):
-        raise InvalidParameter(f'invalid MAC address "{text}"')
-    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
-        raise InvalidParameter(f'invalid MAC address "{text}": not an address of one interface')
-    return mac
 
 
 Parser = Callable[[str, str], object]
@@ -169,7 +151,7 @@ def _mode(key: str, text: str) -> GatewayMode:
 
 def _mtu(key: str, text: str) -> int | None:
     """0 means "not said", as Docker's."""
-    return None if text == "0" else labels.parse_int(key, text, MTU_MIN, MTU_MAX)
+    return None if text == "0" else labels.parse_int(key, text, labels.MTU_MIN, labels.MTU_MAX)
 
 
 def _address(key: str, text: str) -> IPAddress | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cnm.drivers.bridge import device, firewall
 from cnm.drivers.bridge.device import BridgePlan
 from cnm.drivers.bridge.firewall import NetworkPolicy
-from cnm.drivers.bridge.options import NetworkOptions, parse_mac, parse_network
+from cnm.drivers.bridge.options import NetworkOptions, parse_network
 from cnm.drivers.bridge.veth import PairPlan
 from cnm.runtime.kernel.netlink import Link
 from cnm.types import (
@@ -82,24 +81,6 @@ class NetworkRecord:
             gateway=gateway,
             gateway_ipv6=gateway_ipv6,
         )
-
-
-def complete(endpoint_id: EndpointID, interface: EndpointInterface) -> EndpointInterface:
-    """The interface with a MAC address: the given one, or Docker's, ``02:42:<IPv4 address>``.
-
-    Without an IPv4 address four bytes are drawn from the IPv6 address, or the endpoint's
-    id: the same address keeps its MAC, and neighbours what they know.
-
-    :raises InvalidParameter: the given one is none.
-    """
-    if interface.mac:
-        return replace(interface, mac=parse_mac(interface.mac))
-    if interface.address is not None:
-        last = interface.address.ip.packed
-    else:
-        seed = interface.address_ipv6.ip.packed if interface.address_ipv6 else endpoint_id.encode()
-        last = hashlib.blake2s(seed, digest_size=4).digest()
-    return replace(interface, mac=f"02:42:{last.hex(':')}")
 
 
 def _gateway(pools: tuple[IpamPool, ...], address: IPInterface | None) -> IPInterface | None:

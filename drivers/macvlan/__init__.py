@@ -1,1 +1,1 @@
-"""The macvlan driver: its room; the capability is not built yet."""
+"""macvlan networks: containers as stations of the host's LAN."""

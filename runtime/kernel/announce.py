@@ -26,12 +26,12 @@ from cnm.types import IPInterface
 COUNT = 3  # Docker's default number of announcements
 INTERVAL_S = 1.0  # and their distance
 
-_BROADCAST = b"\xff" * 6
-_ALL_NODES_MAC = bytes.fromhex("333300000001")
+BROADCAST = b"\xff" * 6
+ALL_NODES_MAC = bytes.fromhex("333300000001")
 _ALL_NODES = IPv6Address("ff02::1")
-_ETH_P_ARP = 0x0806
-_ETH_P_IPV6 = 0x86DD
-_ICMPV6 = 58
+ETH_P_ARP = 0x0806
+ETH_P_IPV6 = 0x86DD
+ICMPV6 = 58
 _ADVERTISEMENT = 136  # RFC 4861, 4.4
 _OVERRIDE = 0x20000000
 _TARGET_LINK_ADDRESS = 2
@@ -133,21 +133,25 @@ def frames_for(mac: bytes, addresses: Iterable[IPInterface]) -> Iterable[bytes]:
 
 def _arp(mac: bytes, ip: IPv4Address) -> bytes:
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + ip.packed + bytes(6) + ip.packed
-    return _BROADCAST + mac + struct.pack("!H", _ETH_P_ARP) + body
+    return BROADCAST + mac + struct.pack("!H", ETH_P_ARP) + body
 
 
 def _advertisement(mac: bytes, ip: IPv6Address) -> bytes:
     option = struct.pack("!BB", _TARGET_LINK_ADDRESS, 1) + mac
     body = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, _OVERRIDE) + ip.packed + option
-    pseudo = ip.packed + _ALL_NODES.packed + struct.pack("!I3xB", len(body), _ICMPV6)
-    body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]
-    header = struct.pack("!IHBB", 0x60000000, len(body), _ICMPV6, 255) + ip.packed
-    ethernet = _ALL_NODES_MAC + mac + struct.pack("!H", _ETH_P_IPV6)
-    return ethernet + header + _ALL_NODES.packed + body
+    return ALL_NODES_MAC + mac + neighbour_packet(ip, _ALL_NODES, body)
 
 
-def _checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
+def neighbour_packet(source: IPv6Address, target: IPv6Address, body: bytes) -> bytes:
+    """EtherType, IPv6 header, ICMPv6 body with its checksum; hop limit 255 (RFC 4861, 7.1)."""
+    pseudo = source.packed + target.packed + struct.pack("!I3xB", len(body), ICMPV6)
+    body = body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:]
+    header = struct.pack("!HIHBB", ETH_P_IPV6, 0x60000000, len(body), ICMPV6, 255)
+    return header + source.packed + target.packed + body
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071) of an even number of bytes."""
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from typing import Protocol
 
 from cnm.errors import KernelError
@@ -24,6 +25,26 @@ class IndexLookup(Protocol):
     """Finds the index of a link by its name."""
 
     def __call__(self, name: str) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upper:
+    """What a link on top of another one is: ``macvlan`` or ``ipvlan``, and in which mode.
+
+    ``flags``: of an ipvlan: how links of one parent reach each other.
+    """
+
+    kind: str
+    mode: int
+    flags: int = 0
+
+    def attributes(self) -> Attributes:
+        """What its message carries."""
+        prefix = f"IFLA_{self.kind.upper()}"
+        found: Attributes = [(f"{prefix}_MODE", self.mode)]
+        if self.flags:
+            found.append((f"{prefix}_FLAGS", self.flags))
+        return found
 
 
 class Batch:
@@ -125,6 +146,42 @@ class Batch:
         self._add(messages.new_link("vlan", info, data, up=up), f"link add {name}")
         return self._mark(name, alias)
 
+    def add_upper(
+        self,
+        name: str,
+        upper: Upper,
+        *,
+        parent: int,
+        ns_fd: int | None = None,
+        mac: str | None = None,
+        mtu: int | None = None,
+        alias: str = "",
+        up: bool = False,
+        group: int = 0,
+    ) -> Batch:
+        """A new macvlan or ipvlan on top of another link, at once in another namespace if given.
+
+        The kernel takes no alias for a link of another namespace: with ``ns_fd``, mark it
+        through the netlink of that namespace; ``group`` is set in the same message.
+
+        :raises ValueError: ``alias`` together with ``ns_fd``.
+        """
+        if alias and ns_fd is not None:
+            raise ValueError("set the alias of a link elsewhere with NetNS.netlink().batch()")
+        attrs = _settings(name=name, mac=mac, mtu=mtu, net_ns_fd=ns_fd, group=group or None)
+        attrs.append(("IFLA_LINK", parent))
+        data = upper.attributes()
+        self._add(messages.new_link(upper.kind, attrs, data, up=up), f"link add {name}")
+        return self._mark(name, alias)
+
+    def add_bare(
+        self, name: str, kind: str, *, mac: str | None = None, alias: str = "", up: bool = True
+    ) -> Batch:
+        """A new link of a kind that needs no more (dummy, ifb); EOPNOTSUPP: unknown kind."""
+        attrs = _settings(name=name, mac=mac)
+        self._add(messages.new_link(kind, attrs, [], up=up), f"link add {name}")
+        return self._mark(name, alias)
+
     def add_port_vlan(self, index: int, vlan: int, *, untagged: bool) -> Batch:
         """Let a VLAN pass a port of a filtering bridge; again is fine."""
         data = messages.add_port_vlan(index, vlan, untagged=untagged)
@@ -214,10 +271,12 @@ class Batch:
         exist_ok: bool = False,
         replace: bool = False,
         metric: int | None = None,
+        source: IPAddress | None = None,
     ) -> Batch:
         """A route in the main table; ``None`` is the default route of the gateway's family.
 
         ``on_link``: the gateway is on the link even if no address of ours covers it.
+        ``source``: the address that packets are sent from, if the sender does not care.
         """
         data = messages.new_route(
             destination,
@@ -228,6 +287,7 @@ class Batch:
             on_link=on_link,
             replace=replace,
             metric=metric,
+            source=source,
         )
         fine = _EXISTS if exist_ok else frozenset()
         return self._add(data, f"route add {_route_text(destination, gateway)}", fine)

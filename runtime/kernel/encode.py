@@ -107,9 +107,17 @@ _PACKERS: dict[str, Callable[[Any], bytes]] = {
     "vlan_info": lambda pair: struct.pack("=HH", *pair),  # bridge_vlan_info: flags, VLAN
 }
 _PACKERS["lladdr"] = _PACKERS["l2addr"]
+# linux/if_link.h; pyroute2 packs modes by name, and does not know ipvlan's flags
+_VIRTUAL_LANS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
+    "IFLA_MACVLAN_MODE": (1, _PACKERS["uint32"]),
+    "IFLA_IPVLAN_MODE": (1, _PACKERS["uint16"]),
+    "IFLA_IPVLAN_FLAGS": (2, _PACKERS["uint16"]),
+}
 
 
 @functools.cache
 def _attribute(name: str) -> tuple[int, Callable[[Any], bytes]]:
+    if name in _VIRTUAL_LANS:
+        return _VIRTUAL_LANS[name]
     number, kind = known.find(name)
     return number, _PACKERS.get(kind, _unpackable)

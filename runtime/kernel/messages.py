@@ -164,12 +164,16 @@ def new_route(
     on_link: bool,
     replace: bool,
     metric: int | None,
+    source: IPAddress | None = None,
 ) -> bytes:
     """RTM_NEWROUTE into the main table."""
+    attrs = _route_attributes(destination, gateway, device_index, metric)
+    if source is not None:
+        attrs.append(("RTA_PREFSRC", source))
     return encode.route(
         RTM_NEWROUTE,
         NLM_F_ACK | NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL),
-        _route_attributes(destination, gateway, device_index, metric),
+        attrs,
         family=family,
         length=destination.prefixlen if destination is not None else 0,
         table=MAIN_TABLE,

@@ -19,13 +19,22 @@ from types import TracebackType
 
 from cnm.errors import KernelError
 from cnm.runtime.kernel import decode, messages
-from cnm.runtime.kernel.batch import Batch
+from cnm.runtime.kernel.batch import Batch, Upper
 from cnm.runtime.kernel.decode import Address, Link, Route
 from cnm.runtime.kernel.messages import MAIN_TABLE, OUR_PROTOCOL
-from cnm.runtime.kernel.rtsocket import Message, RouteSocket
+from cnm.runtime.kernel.rtsocket import Message, Request, RouteSocket
 from cnm.types import IPAddress
 
-__all__ = ["MAIN_TABLE", "OUR_PROTOCOL", "Address", "Batch", "Link", "Netlink", "Route"]
+__all__ = [
+    "MAIN_TABLE",
+    "OUR_PROTOCOL",
+    "Address",
+    "Batch",
+    "Link",
+    "Netlink",
+    "Route",
+    "Upper",
+]
 
 NAME_BYTES = 15  # IFNAMSIZ less the final NUL
 _SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8927, 0x8933  # netdevice(7)
@@ -163,6 +172,15 @@ class Netlink:
             if error.errno in (errno.ENOENT, errno.EOPNOTSUPP):
                 return []  # no table of that family: no address of it was ever set
             raise
+
+    def knows_kind(self, kind: str) -> bool:
+        """Whether this kernel can make links of a kind that sits on another one: nothing is made.
+
+        A request for one without a lower link is refused in any case: as unknown, or as
+        incomplete. Loads the module, as a real one would.
+        """
+        request = Request(messages.new_link(kind, [], [], up=False), f"kind {kind}")
+        return all(failure.errno != errno.EOPNOTSUPP for failure in self._socket.execute([request]))
 
     def batch(self) -> Batch:
         """A new, empty batch of changes."""

@@ -35,6 +35,14 @@ def inside_mark(endpoint_id: EndpointID) -> str:
     return f"cnm:{INSIDE}:{endpoint_id}"
 
 
+def inside_group(endpoint_id: EndpointID) -> int:
+    """The group that a link of an endpoint is made with, where no alias can be given at once.
+
+    Upper half of the numbers, which nobody picks by hand; the kernel keeps it through moves.
+    """
+    return 1 << 31 | int(endpoint_id[:8], 16) >> 1
+
+
 def parse(alias: str) -> tuple[str, str] | None:
     """(kind, id) of a mark; ``None`` if the alias is not one of ours."""
     match = _MARK.fullmatch(alias)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from livedaemon import run
 from peers.api import Api
 from peers.cnmd import Cnmd
 from peers.dockerd import Dockerd
@@ -49,6 +50,7 @@ def ipam(*configs: Document, **more: object) -> Document:
     return {"IPAM": {"Driver": "default", "Config": list(configs), **more}}
 
 
+LAN = "lan0"  # a link of both hosts
 RANGED = {
     "Subnet": "10.31.0.0/16",
     "IPRange": "10.31.5.0/24",
@@ -80,11 +82,16 @@ CREATED: dict[str, Document] = {
         **ipam({"Subnet": "10.33.0.0/24"}, {"Subnet": "fd33:1::/64"}),
     },
     "options": {"Options": DOCKER_OPTIONS},
+    "macvlan": {
+        "Driver": "macvlan",
+        "Options": {"parent": LAN, "macvlan_mode": "vepa"},
+        **ipam({"Subnet": "10.35.0.0/24", "IPRange": "10.35.0.0/25", "Gateway": "10.35.0.1"}),
+    },
     "labels": {"Labels": {"tier": "front", "empty": ""}},
     "config-only": {"ConfigOnly": True, **ipam({"Subnet": "10.34.0.0/24"})},
 }
 PREDEFINED = ("bridge", "host", "none")
-JOINED = ("command", "ranged", "internal", "dual", "bridge")
+JOINED = ("command", "ranged", "internal", "dual", "macvlan", "bridge")
 
 
 class Engines(NamedTuple):
@@ -104,6 +111,10 @@ def engines() -> Iterator[Engines]:
         docker.run("one", image)
         leave_none(docker.api)
         ours.adopt("one")
+        for namespace in (docker.name, ours.netns):
+            run("ip", "-n", namespace, "link", "add", LAN, "type", "veth", "peer", "name", "far")
+            run("ip", "-n", namespace, "link", "set", LAN, "up")
+            run("ip", "-n", namespace, "link", "set", "far", "up")
         engines = Engines(docker.api, ours.api)
         for name, wish in CREATED.items():
             engines.both("POST", "/networks/create", {"Name": name, **wish})

@@ -9,7 +9,8 @@ import pytest
 from kernel.namespaces import Namespace, NamespaceFactory
 
 from cnm.errors import KernelError
-from cnm.runtime.kernel.netlink import Netlink
+from cnm.netlab.features import Features
+from cnm.runtime.kernel.netlink import Netlink, Upper
 from cnm.runtime.kernel.netns import NetNS
 
 pytestmark = pytest.mark.kernel
@@ -187,3 +188,43 @@ def test_a_deleted_veth_takes_its_peer_along(host_ns: Namespace, netlink: Netlin
     netlink.batch().add_veth("v0", peer_name="v1", peer_ns_fd=None).commit()
     netlink.delete_links(["v0", "v1"])
     assert netlink.links(kind="veth") == []
+
+
+def test_a_link_on_a_link_is_made_in_another_namespace(
+    host_ns: Namespace, netlink: Netlink, make_ns: NamespaceFactory
+) -> None:
+    box = make_ns("box")
+    netlink.batch().add_bare("low0", "ifb", mac=MAC, alias="cnm:test").commit()
+    with NetNS(box.path) as inside:
+        netlink.batch().add_upper(
+            "eth0",
+            Upper("macvlan", 2),
+            parent=netlink.index("low0") or 0,
+            ns_fd=inside.fd,
+            mac="02:42:0a:00:00:08",
+            mtu=1400,
+            group=1 << 31 | 5,
+        ).commit()
+        found = inside.netlink().link("eth0")
+        with pytest.raises(ValueError, match="elsewhere"):
+            netlink.batch().add_upper(
+                "x", Upper("macvlan", 2), parent=1, ns_fd=inside.fd, alias="x"
+            )
+    assert found is not None
+    assert (found.group, found.peer_index) == (1 << 31 | 5, netlink.index("low0"))
+    low, upper = host_ns.link("low0"), box.link("eth0")
+    assert low is not None
+    assert upper is not None
+    assert (low["address"], low["ifalias"]) == (MAC, "cnm:test")
+    assert upper["linkinfo"]["info_data"]["mode"] == "vepa"
+    assert (upper["address"], upper["mtu"]) == ("02:42:0a:00:00:08", 1400)
+
+
+def test_what_the_kernel_can_do_is_known_without_doing_it(
+    host_ns: Namespace, netlink: Netlink
+) -> None:
+    features = Features()
+    for kind in ("macvlan", "ipvlan", "vlan"):
+        assert netlink.knows_kind(kind) == features.has(kind)
+    assert not netlink.knows_kind("nosuchkind")
+    assert [link.name for link in netlink.links()] == ["lo"]

@@ -247,6 +247,31 @@ def test_default_gateways_come_change_and_go(box: Namespace, open_box: Opener) -
         assert box.routes("default") == set()
 
 
+def test_the_device_itself_can_be_the_way_out(box: Namespace, open_box: Opener) -> None:
+    """As ipvlan in layer 3 has it: no gateway. A static route to everywhere is no other thing."""
+    everywhere = tuple(StaticRoute(ip_network(text)) for text in ("0.0.0.0/0", "::/0"))
+    joined = replace(PLACED, static_routes=everywhere)
+    way_out = DefaultRoute("eth0", None)
+    with open_box() as sandbox:
+        sandbox.add_interface(joined, BOTH)
+        assert not [route for route in box.routes() if route.startswith("default")]
+        sandbox.set_default_gateway(way_out, way_out)
+        found = box.ip("route", "show", "default") + box.ip("-6", "route", "show", "default")
+        assert [(route["dev"], route.get("gateway")) for route in found] == [("eth0", None)] * 2
+        placed = [PlacedInterface(joined, BOTH)]
+        assert sandbox.repair(placed, way_out, way_out) == []
+        for family in ("-4", "-6"):
+            box.run("ip", family, "route", "delete", "default")
+        assert len(sandbox.repair(placed, way_out, way_out)) == 2
+        sandbox.set_default_gateway(GATEWAY_4, None)
+        (route,) = box.ip("route", "show", "default")
+        assert route["gateway"] == "10.9.0.1"
+        assert box.ip("-6", "route", "show", "default") == []
+        sandbox.set_default_gateway(way_out, None)
+        sandbox.set_default_gateway(None, None)
+    assert not [route for route in box.routes() if route.startswith("default")]
+
+
 @pytest.mark.parametrize("metric", ["", "metric 100"], ids=["same metric", "higher metric"])
 def test_a_foreign_default_route_stays_the_one(
     metric: str, box: Namespace, open_box: Opener

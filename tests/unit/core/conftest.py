@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,28 +20,40 @@ from fakeruntime import FakeImages, FakeRuntime, machinery
 from cnm.core.controller import CoreSettings
 from cnm.core.facade import Core, build
 from cnm.core.registry import Registry
-from cnm.driverapi import Capability
+from cnm.driverapi import Capability, Wire
 from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
-from cnm.hostapi import HostRoute
+from cnm.hostapi import HostRoute, Taken, Wires
 from cnm.idmap import IdMap
 from cnm.imageapi import ImageConfig
 from cnm.ipam.allocator import Allocator
 from cnm.ipam.null import NullIpam
-from cnm.ipamapi import IpamContext
+from cnm.ipamapi import (
+    ENDPOINT_MAC,
+    AllocatedPool,
+    IpamCapability,
+    IpamContext,
+    LeaseChange,
+    LeasedFrom,
+    PoolRequest,
+)
 from cnm.sandboxapi import DefaultRoute, PlacedInterface
 from cnm.store import SqliteStore
 from cnm.types import (
     EndpointID,
     EndpointInterface,
     EndpointState,
+    IPAddress,
+    IPInterface,
     JoinInfo,
     NamespaceIdentity,
     NetworkID,
     NetworkSpec,
     OwnedObject,
+    PoolID,
     Repair,
     SandboxKey,
     SandboxRecord,
+    StaticRoute,
 )
 
 T = TypeVar("T")
@@ -76,6 +89,7 @@ class FakeKernel:
     namespaces: dict[str, int] = field(default_factory=dict)  # path -> cookie
     owners: dict[str, IdMap | None] = field(default_factory=dict)  # path -> its user namespace's
     foreign: dict[str, set[str]] = field(default_factory=dict)  # namespace -> names of links
+    taken_off: list[tuple[str, IPInterface | StaticRoute]] = field(default_factory=list)
     cookies: int = 1000
     boot: str = "boot-1"
     routes: list[HostRoute] = field(default_factory=list)
@@ -197,6 +211,13 @@ class FakeSandbox:
     def remove_interface(self, name: str) -> None:
         self.kernel.configured.pop((self.key, name), None)
 
+    def remove_address(self, name: str, address: IPInterface) -> None:
+        self.kernel.fault.step("remove address")
+        self.kernel.taken_off.append((name, address))
+
+    def remove_routes(self, name: str, routes: Collection[StaticRoute]) -> None:
+        self.kernel.taken_off += [(name, route) for route in routes]
+
     def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
         self.kernel.fault.step("set default gateway")
         self.kernel.gateways[self.key] = (v4, v6)
@@ -282,12 +303,88 @@ class FakeRoutes:
         return lambda: None
 
 
+class FakeWire:
+    """Others on the wires of the fake kernel, by link."""
+
+    def __init__(self) -> None:
+        self.others: dict[str, dict[IPAddress, str]] = {}
+        self.probed: list[IPAddress] = []
+        self.guarded: Wires = {}
+        self.taken: Taken | None = None
+
+    def holders(self, link: str, addresses: Collection[IPAddress]) -> Mapping[IPAddress, str]:
+        self.probed += addresses
+        present = self.others.get(link, {})
+        return {address: present[address] for address in addresses if address in present}
+
+    def guard(self, wires: Callable[[], Wires]) -> None:
+        self.guarded = wires()
+
+    def watch(self, taken: Taken) -> None:
+        self.taken = taken
+
+
+class FakeWiredDriver(FakeDriver):
+    """A driver whose networks lie on the wire behind ``parent``."""
+
+    def wire(self, network: NetworkSpec) -> Wire | None:
+        parent = network.options.get("parent")
+        return Wire(parent, own_macs=self.name != "ipvlan") if parent else None
+
+
+class FakeDhcp(NullIpam):
+    """A server outside that gives 10.9.0.5 and up, as told."""
+
+    name = "dhcp"
+    capability = IpamCapability(requires_mac=True)
+
+    def __init__(self) -> None:
+        self.given: dict[IPAddress, Mapping[str, str]] = {}
+        self.declined: list[IPAddress] = []
+        self.facts = LeasedFrom(IPv4Address("10.9.0.1"), IPv4Address("10.9.0.1"))
+        self.changed: Callable[[LeaseChange], None] | None = None
+        self.closed = False
+
+    def request_pool(self, request: PoolRequest) -> AllocatedPool:
+        return AllocatedPool(PoolID("dhcp/1"), request.pool or IPv4Network("0.0.0.0/0"))
+
+    def request_address(
+        self,
+        pool_id: PoolID,
+        address: IPAddress | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> IPInterface:
+        if options is None or ENDPOINT_MAC not in options:
+            return ipaddress.ip_interface(f"{address or '0.0.0.0'}/24")
+        given = address or ipaddress.ip_address("10.9.0.5") + len(self.given) + len(self.declined)
+        self.given[given] = options
+        return ipaddress.ip_interface(f"{given}/24")
+
+    def release_address(self, pool_id: PoolID, address: IPAddress) -> None:
+        self.given.pop(address, None)
+
+    def decline_address(self, pool_id: PoolID, address: IPAddress) -> None:
+        self.given.pop(address)
+        self.declined.append(address)
+
+    def leased_from(self, pool_id: PoolID, address: IPAddress) -> LeasedFrom | None:
+        return self.facts if address in self.given else None
+
+    def begin(self, changed: Callable[[LeaseChange], None]) -> None:
+        self.changed = changed
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class World:
     """A machine on which the core can be started again and again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kernel = FakeKernel()
+        self.wire = FakeWire()
+        self.dhcp = FakeDhcp()
         self.settings = CoreSettings()
         self.remapped = False  # userns-remap is set
         self._store: SqliteStore | None = None
@@ -304,14 +401,19 @@ class World:
         drivers = {
             "bridge": FakeDriver(self.kernel),
             "host": FakeDriver(self.kernel, "host", instances=1, attachable=False, addressed=False),
+            "macvlan": FakeWiredDriver(self.kernel, "macvlan"),
+            "ipvlan": FakeWiredDriver(self.kernel, "ipvlan"),
             "null": FakeDriver(self.kernel, "null", instances=1, attachable=False, addressed=False),
         }
         self.core = build(
             store=self._store,
             ledger=self._store.ledger,
-            registry=Registry(drivers, {"default": allocator, "null": NullIpam()}),
+            registry=Registry(
+                drivers, {"default": allocator, "null": NullIpam(), "dhcp": self.dhcp}
+            ),
             sandboxes=FakeProvider(self.kernel),
             host_routes=FakeRoutes(self.kernel),
+            wire_probe=self.wire,
             settings=self.settings,
             machinery=machinery(self.folder, self.runtime, self.images, remapped=self.remapped),
             names=self.names,

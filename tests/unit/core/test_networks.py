@@ -132,7 +132,12 @@ REFUSALS = [
         InvalidParameter,
         "IPv4 or IPv6 must be enabled",
     ),
-    ("unknown IPAM", request(ipam_driver="dhcp"), InvalidParameter, 'plugin "dhcp" not found'),
+    (
+        "unknown IPAM",
+        request(ipam_driver="infoblox"),
+        InvalidParameter,
+        'plugin "infoblox" not found',
+    ),
     ("config-from unknown", request(config_from="x"), NotFound, "network x not found"),
 ]
 

@@ -13,9 +13,9 @@ from cnm.drivers.bridge.options import (
     GatewayMode,
     NetworkOptions,
     parse_endpoint,
-    parse_mac,
     parse_network,
 )
+from cnm.drivers.mac import parse_mac
 from cnm.errors import InvalidParameter
 from cnm.types import NetworkID, NetworkSpec
 

@@ -9,7 +9,8 @@ import pytest
 
 from cnm.drivers.bridge import firewall
 from cnm.drivers.bridge.firewall import Member
-from cnm.drivers.bridge.record import NetworkRecord, complete
+from cnm.drivers.bridge.record import NetworkRecord
+from cnm.drivers.mac import complete
 from cnm.types import EndpointID, EndpointInterface, IpamPool, NetworkID, NetworkSpec, PoolID
 
 ENDPOINT = EndpointID("e" * 64)

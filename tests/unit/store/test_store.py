@@ -165,7 +165,9 @@ def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="has schema 99.* knows up to 1: use a newer cnm"):
+    with pytest.raises(
+        StoreError, match=f"has schema 99.* knows up to {len(MIGRATIONS)}: use a newer"
+    ):
         SqliteStore(path)
     assert path.read_bytes() == before
 
@@ -181,7 +183,7 @@ def test_migration_backs_up_first_and_runs_once(tmp_path: Path) -> None:
         assert store.all(Network) == [NETWORK]
         assert store.query("SELECT x FROM later") == [(1,)]
         store.close()
-    backup = SqliteStore(tmp_path / "cnm.db.v1.bak")
+    backup = SqliteStore(tmp_path / f"cnm.db.v{len(MIGRATIONS)}.bak")
     assert backup.all(Network) == [NETWORK]
     backup.close()
 
@@ -225,4 +227,19 @@ def test_ledger_keeps_the_first_old_value(tmp_path: Path) -> None:
     assert store.ledger.remembered() == {"net/ipv4/ip_forward": ("0", "2")}
     store.ledger.forget("net/ipv4/ip_forward")
     assert store.ledger.remembered() == {}
+    store.close()
+
+
+def test_notes_are_kept_by_owner_and_outlive_the_daemon(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "cnm.db")
+    store.notes("dhcp").put("a", "1")
+    store.notes("dhcp").put("a", "2")
+    store.notes("dhcp").put("b", "3")
+    store.notes("other").put("a", "4")
+    store.notes("dhcp").delete("b")
+    store.notes("dhcp").delete("never there")
+    store.close()
+    store = SqliteStore(tmp_path / "cnm.db")
+    assert store.notes("dhcp").all() == {"a": "2"}
+    assert store.notes("other").all() == {"a": "4"}
     store.close()

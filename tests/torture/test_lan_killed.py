@@ -1,0 +1,279 @@
+"""SIGKILL at the Nth kernel step of every verb on macvlan and ipvlan networks.
+
+As ``test_killed_at_every_step``; what stands on the host and inside is judged by ``ip``: links
+that sit on a parent leave no trace beside it, and must be found all the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from livedaemon import run
+from patience import patient
+from peers.cnmd import Cnmd
+from torture import judge
+from torture.stepkiller import StepKiller
+from torture.test_killed_at_every_step import NOBODY, TRIES, kill
+from torture.verbs import Scene, Verb
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(patient(240))]
+
+Record = Callable[[str, object], None]  # pytest's record_property
+Facts = dict[str, Any]
+
+IN_VM = "CNM_VM" in os.environ  # where a daemon takes 15 s to start
+SAMPLE = 1 if IN_VM else 2  # kills of each verb in `make test`
+VERBS_AT_ONCE = 2 if IN_VM else 4
+PARENT = "lan0"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network under torture, and which links of the host are its: names with ``{id}``."""
+
+    driver: str
+    options: dict[str, str]
+    links: tuple[str, ...]
+
+
+HOST_ADDRESS = "10.77.0.250"
+CASES = {
+    "macvlan": Case("macvlan", {}, ("dm-{id}",)),
+    "macvlan on a parent": Case("macvlan", {"parent": PARENT, "host_access": "true"}, ("mh-{id}",)),
+    "macvlan on a VLAN": Case("macvlan", {"parent": f"{PARENT}.100"}, (f"{PARENT}.100",)),
+    "ipvlan": Case("ipvlan", {}, ("di-{id}",)),
+    "ipvlan on a VLAN": Case("ipvlan", {"parent": f"{PARENT}.100"}, (f"{PARENT}.100",)),
+}
+NEEDS = {
+    "macvlan on a VLAN": ("vlan",),
+    "ipvlan": ("ipvlan",),
+    "ipvlan on a VLAN": ("ipvlan", "vlan"),
+}
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.needs(*NEEDS[name])] if name in NEEDS else [])
+    for name in CASES
+]
+
+
+class LanScene(Scene):
+    """A host with a LAN, and two containers on a network of the case that nobody touches."""
+
+    def __init__(self, daemon: Cnmd, case: Case) -> None:
+        self.daemon, self.case = daemon, case
+        lan = f"ip link add {PARENT} type veth peer name {PARENT}peer; ip link set {PARENT} up"
+        run("ip", "netns", "exec", daemon.netns, "sh", "-c", f"{lan}; ip link set {PARENT}peer up")
+        for name in ("left", "right", "free"):
+            daemon.adopt(name)
+        daemon.create("calm", Driver=case.driver, **pools("10.78.0"))
+        daemon.connect("calm", "left")
+        daemon.connect("calm", "right")
+
+    def victim(self) -> None:
+        """Make it."""
+        wish = pools("10.77.0", host=HOST_ADDRESS if "host_access" in self.case.options else "")
+        self.daemon.create("victim", Driver=self.case.driver, Options=self.case.options, **wish)
+
+    def documents(self) -> list[Facts]:
+        """Of the networks of the case's driver, as the API shows them."""
+        rows = self.daemon.api.call("GET", "/networks")
+        found = [self.daemon.api.call("GET", f"/networks/{row['Id']}") for row in rows]
+        return [item for item in found if item["Driver"] == self.case.driver]
+
+
+def pools(prefix: str, host: str = "") -> Facts:
+    """The IPAM part of a network's wish, of both families."""
+    config: Facts = {"Subnet": f"{prefix}.0/24", "Gateway": f"{prefix}.1"}
+    if host:
+        return {"IPAM": {"Config": [{**config, "AuxiliaryAddresses": {"host": host}}]}}
+    ipv6 = {"Subnet": f"fd{prefix.split('.')[1]}::/64"}
+    return {"EnableIPv6": True, "IPAM": {"Config": [config, ipv6]}}
+
+
+def victim(scene: Scene) -> None:
+    """Make the network under torture."""
+    assert isinstance(scene, LanScene)
+    scene.victim()
+
+
+def victim_connected(scene: Scene) -> None:
+    """And have a container on it."""
+    victim(scene)
+    scene.daemon.connect("victim", "free")
+
+
+VERBS: dict[str, Verb] = {
+    "create": Verb(
+        ready=lambda scene: None,
+        do=victim,
+        done=lambda scene: "victim" in scene.networks(),
+        untouched=lambda scene: "victim" not in scene.networks(),
+    ),
+    "connect": Verb(
+        ready=victim,
+        do=lambda scene: scene.daemon.connect("victim", "free"),
+        done=lambda scene: scene.connected(),
+        untouched=lambda scene: not scene.connected(),
+    ),
+    "disconnect": Verb(
+        ready=victim_connected,
+        do=lambda scene: scene.daemon.disconnect("victim", "free"),
+        done=lambda scene: not scene.connected(),
+        untouched=lambda scene: scene.connected(),
+    ),
+    "rm": Verb(
+        ready=victim,
+        do=lambda scene: scene.daemon.remove("victim"),
+        done=lambda scene: "victim" not in scene.networks(),
+        untouched=lambda scene: "victim" in scene.networks(),
+    ),
+}
+
+
+@pytest.fixture
+def scene(name: str) -> Iterator[LanScene]:
+    with Cnmd("--dns", NOBODY) as daemon:
+        yield LanScene(daemon, CASES[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sample(scene: LanScene, name: str, record_property: Record) -> None:
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+    picked = random.Random(f"{seed} {name}").sample(sorted(VERBS), VERBS_AT_ONCE)
+    for verb_name in picked:
+        verb = VERBS[verb_name]
+        steps = count(scene, verb)
+        chosen = random.Random(f"{seed} {name} {verb_name}").sample(range(1, steps + 1), SAMPLE)
+        record_property(f"SEED={seed} {verb_name}", f"N {chosen} of 1 to {steps}")
+        for when in chosen:
+            kill_and_judge(scene, verb, when)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("verb_name", VERBS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_step(scene: LanScene, verb_name: str, record_property: Record) -> None:
+    hit: set[int | None] = set()
+    for when in itertools.count(1):
+        for _ in range(TRIES):
+            killed_at = kill_and_judge(scene, VERBS[verb_name], when)
+            hit.add(killed_at)
+            if killed_at in (when, None):
+                break
+        if killed_at is None:
+            break
+    record_property("every N", f"from 1 to {when - 1}")
+    assert hit >= set(range(1, when))
+
+
+def count(scene: LanScene, verb: Verb) -> int:
+    """How many kernel steps the verb takes, undisturbed."""
+    verb.ready(scene)
+    with StepKiller(scene.daemon.pid, 0) as tracer:
+        verb.do(scene)
+    assert verb.done(scene)
+    assert_sound(scene)
+    scene.reset()
+    return tracer.steps
+
+
+def kill_and_judge(scene: LanScene, verb: Verb, when: int) -> int | None:
+    """The step at which it was killed, or None: the verb takes fewer than ``when`` steps."""
+    verb.ready(scene)
+    killed_at = kill(scene, verb, when)
+    if killed_at is not None:
+        scene.daemon.wait_for_exit()
+        calm = scene.daemon.containers["left"]
+        run("ip", "netns", "exec", calm, "ping", "-c", "1", "-W", "5", "10.78.0.3")
+        scene.daemon.start()
+    assert_sound(scene)
+    assert verb.done(scene) or (killed_at is not None and verb.untouched(scene))
+    if not verb.done(scene):
+        verb.do(scene)
+        assert verb.done(scene)
+        assert_sound(scene)
+    scene.reset()
+    assert_sound(scene)
+    return killed_at
+
+
+def assert_sound(scene: LanScene) -> None:
+    """Store and kernel agree, by the daemon's own word and by the machine's tools."""
+    assert scene.daemon.sweep() == []
+    assert differences(scene) == []
+
+
+def differences(scene: LanScene) -> list[str]:
+    """What differs between store and kernel, one line each."""
+    networks = scene.documents()
+    told: Facts = {"links": sorted(_expected_links(scene, networks))}
+    found: Facts = {"links": sorted(_links(scene.daemon.netns))}
+    told["routes"], found["routes"] = _routes_told(networks), _routes_found(scene.daemon.netns)
+    told["leases"], found["leases"] = _leases(networks), judge.actual_leases(scene.daemon)
+    bridge = [
+        scene.daemon.api.call("GET", f"/networks/{row['Id']}")
+        for row in scene.daemon.api.call("GET", "/networks")
+        if row["Driver"] == "bridge"
+    ]
+    told["leases"] = sorted(told["leases"] + judge.expected_leases(bridge))
+    lines = [f"host: {key}: {told[key]} {found[key]}" for key in told if told[key] != found[key]]
+    for name, namespace in scene.daemon.containers.items():
+        wanted = judge.expected_container(networks, name)
+        actual = judge.actual_container(namespace)
+        if scene.case.driver == "ipvlan":  # its links have the parent's address
+            wanted, actual = _without_macs(wanted), _without_macs(actual)
+        wanted["default route"] = any(
+            "parent" in network["Options"]
+            for network in networks
+            if any(row["Name"] == name for row in network["Containers"].values())
+        )
+        if wanted != actual:
+            lines.append(f"{name}: the store says {wanted}, the kernel has {actual}")
+    return lines
+
+
+def _expected_links(scene: LanScene, networks: list[Facts]) -> Iterator[str]:
+    yield from ("lo", "cnm0", PARENT, f"{PARENT}peer")
+    for network in networks:
+        victim = network["Name"] == "victim"
+        case = scene.case if victim else replace(scene.case, links=CASES[scene.case.driver].links)
+        for pattern in case.links:
+            yield pattern.format(id=network["Id"][:12])
+
+
+def _links(namespace: str) -> list[str]:
+    return [item["ifname"] for item in judge._json("ip", "-n", namespace, "-j", "link", "show")]
+
+
+def _routes_told(networks: list[Facts]) -> list[str]:
+    """The host's routes to single containers: only where it has access."""
+    return sorted(
+        row["IPv4Address"].split("/")[0]
+        for network in networks
+        if "host_access" in network["Options"]
+        for row in network["Containers"].values()
+    )
+
+
+def _routes_found(namespace: str) -> list[str]:
+    rows = judge._json("ip", "-n", namespace, "-j", "route", "show", "proto", "196")
+    return sorted(row["dst"] for row in rows)
+
+
+def _leases(networks: list[Facts]) -> list[str]:
+    rows = [row for network in networks for row in network["Containers"].values()]
+    held = [row[family].split("/")[0] for row in rows for family in ("IPv4Address", "IPv6Address")]
+    for network in networks:
+        for config in network["IPAM"]["Config"]:
+            held += [config.get("Gateway", ""), *config.get("AuxiliaryAddresses", {}).values()]
+    return sorted(item for item in held if item)
+
+
+def _without_macs(facts: Facts) -> Facts:
+    return {**facts, "interfaces": sorted(item[1:] for item in facts["interfaces"])}

@@ -1,0 +1,177 @@
+"""DHCP messages: ours as scapy reads them, servers' as we do, and whatever else comes."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from cnm.ipam.dhcpmessage import Kind, Message, Option, decode, encode
+from cnm.runtime.kernel.dhcpwire import Datagram, datagram_of
+from cnm.runtime.kernel.probeframes import claim_of
+from cnm.types import StaticRoute
+
+MAC = "02:00:00:00:00:01"
+
+
+def reply(
+    options: bytes, *, sname: bytes = b"", file: bytes = b"", yours: str = "10.0.0.5"
+) -> bytes:
+    bootp = BOOTP(
+        op=2,
+        xid=7,
+        yiaddr=yours,
+        chaddr=bytes.fromhex(MAC.replace(":", "")),
+        sname=sname,
+        file=file,
+        options=b"\x63\x82\x53\x63",
+    )
+    return bytes(bootp) + options
+
+
+def heard(options: bytes, **more: object) -> Message:
+    found = decode(reply(b"\x35\x01\x05" + options + b"\xff", **more))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def test_scapy_reads_what_we_say() -> None:
+    data = encode(
+        Message(
+            Kind.REQUEST,
+            0xDEADBEEF,
+            MAC,
+            IPv4Address("10.0.0.5"),
+            broadcast=True,
+            seconds=70000,
+            options={Option.SERVER: bytes([10, 0, 0, 1]), Option.HOSTNAME: b"box"},
+        )
+    )
+    assert len(data) >= 300
+    found = BOOTP(data)
+    assert (found.op, found.xid, found.flags, found.ciaddr) == (1, 0xDEADBEEF, 0x8000, "10.0.0.5")
+    assert found.secs == 0xFFFF
+    assert found.chaddr[:6].hex(":") == MAC
+    options = {item[0]: item[1] for item in found[DHCP].options if isinstance(item, tuple)}
+    assert options["message-type"] == 3
+    assert options["server_id"] == "10.0.0.1"
+    assert options["hostname"] == b"box"
+    assert options["max_dhcp_size"] == 1472
+
+
+def test_a_release_asks_for_nothing() -> None:
+    data = encode(Message(Kind.RELEASE, 1, MAC))
+    names = {item[0] for item in BOOTP(data)[DHCP].options if isinstance(item, tuple)}
+    assert names == {"message-type"}
+
+
+def test_address_prefix_and_router() -> None:
+    found = heard(b"\x01\x04\xff\xff\xfe\x00" + b"\x03\x08\x0a\x00\x00\x01\x0a\x00\x00\x02")
+    assert (found.transaction, found.mac) == (7, MAC)
+    assert str(found.interface) == "10.0.0.5/23"
+    assert found.routes == (IPv4Address("10.0.0.1"), ())
+
+
+@pytest.mark.parametrize(
+    ("mask", "yours"),
+    [
+        (b"\xff\x00\xff\x00", "10.0.0.5"),
+        (b"\xff\xff\xff\x00", "0.0.0.0"),
+        (b"\xff\xff\xff\x00", "127.0.0.1"),
+        (b"\x00\x00\x00\x00", "10.0.0.5"),
+    ],
+)
+def test_what_makes_no_sense_is_no_address(mask: bytes, yours: str) -> None:
+    assert heard(b"\x01\x04" + mask, yours=yours).interface is None
+
+
+def test_routes_without_classes_replace_the_router() -> None:
+    routes = (
+        bytes([24, 10, 1, 2, 10, 0, 0, 9])
+        + bytes([0, 10, 0, 0, 8])
+        + bytes([12, 172, 16, 0, 0, 0, 0])
+    )
+    found = heard(b"\x03\x04\x0a\x00\x00\x01" + bytes([121, len(routes)]) + routes)
+    gateway, rest = found.routes
+    assert gateway == IPv4Address("10.0.0.8")
+    assert rest == (
+        StaticRoute(IPv4Network("10.1.2.0/24"), IPv4Address("10.0.0.9")),
+        StaticRoute(IPv4Network("172.16.0.0/12"), None),
+    )
+
+
+@pytest.mark.parametrize("routes", [b"\x21\x0a\x00\x00\x01", b"\x18\x0a\x01\x02\x0a", b"\x00"])
+def test_malformed_routes_are_dropped(routes: bytes) -> None:
+    found = heard(b"\x03\x04\x0a\x00\x00\x01" + bytes([121, len(routes)]) + routes)
+    assert found.routes == (IPv4Address("10.0.0.1"), ())
+
+
+def test_an_option_in_parts_is_put_together() -> None:
+    found = heard(b"\x79\x02\x00\x0a" + b"\x79\x03\x00\x00\x08")
+    assert found.routes[0] == IPv4Address("10.0.0.8")
+
+
+def test_options_go_on_in_file_and_sname() -> None:
+    found = heard(
+        b"\x34\x01\x03", file=b"\x01\x04\xff\xff\xff\x00\xff", sname=b"\x36\x04\x0a\x00\x00\x01\xff"
+    )
+    assert str(found.interface) == "10.0.0.5/24"
+    assert found.address(Option.SERVER) == IPv4Address("10.0.0.1")
+
+
+def test_times() -> None:
+    found = heard(b"\x33\x04\x00\x00\x0e\x10" + b"\x3a\x04\xff\xff\xff\xff" + b"\x3b\x02\x00\x01")
+    assert found.seconds_of(Option.LEASE_TIME) == 3600
+    assert found.seconds_of(Option.T1) is None
+    assert found.seconds_of(Option.T2) is None
+
+
+def test_a_question_of_another_client_is_no_reply() -> None:
+    assert decode(encode(Message(Kind.DISCOVER, 7, MAC))) is None
+
+
+@given(st.binary(max_size=400))
+def test_rubbish_is_survived(data: bytes) -> None:
+    decode(data)
+
+
+@given(st.binary(max_size=120), st.integers(0, 240 + 120))
+def test_cut_and_mangled_replies_are_survived(options: bytes, end: int) -> None:
+    whole = reply(b"\x35\x01\x02" + options)
+    decode(whole[:end])
+    found = decode(whole)
+    if found is not None:
+        assert isinstance(found.interface, IPv4Interface | None)
+        assert len(found.routes) == 2
+
+
+def frame(payload: bytes = b"hello") -> bytes:
+    ethernet = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
+    return bytes(ethernet / IP(src="10.0.0.1", dst="10.0.0.5") / UDP(sport=67, dport=68) / payload)
+
+
+def test_a_datagram_out_of_its_frame() -> None:
+    assert datagram_of(frame()) == Datagram(b"hello", "02:00:00:00:00:02")
+    padded = frame() + bytes(20)  # Ethernet's shortest frame
+    assert datagram_of(padded) == Datagram(b"hello", "02:00:00:00:00:02")
+
+
+def test_every_cut_of_a_frame_is_no_datagram() -> None:
+    whole = frame()
+    assert [datagram_of(whole[:end]) for end in range(len(whole))] == [None] * len(whole)
+
+
+@given(st.binary(max_size=100))
+def test_frames_of_rubbish_are_survived(data: bytes) -> None:
+    datagram_of(data)
+    claim_of(data)
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"\x08\x06", b"\x86\xdd"]))
+def test_claims_of_rubbish_are_survived(data: bytes, kind: bytes) -> None:
+    claim_of(bytes(12) + kind + data)

@@ -100,7 +100,7 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
     core = facade.build(
         store=store,
         ledger=store.ledger,
-        registry=Registry.load(DriverContext(host), ipam),
+        registry=Registry.load(DriverContext(host, exec_root=str(settings.exec_root)), ipam),
         sandboxes=sandboxes,
         host_routes=routes,
         settings=_core_settings(settings, mtu),

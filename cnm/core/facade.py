@@ -22,6 +22,8 @@ from cnm.core.inspect import Inspector
 from cnm.core.locks import Locks
 from cnm.core.namerepair import NamingRepair
 from cnm.core.naming import Naming
+from cnm.core.ports import Ports
+from cnm.core.publishing import Publishing
 from cnm.core.reconcile import Reconciler
 from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
@@ -68,6 +70,7 @@ class Core:
     recovery: Recovery
     documents: ContainerDocuments
     names: NameInsight
+    ports: Ports
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -113,10 +116,13 @@ def build(
     addressing = Addressing(state, registry, locks, host_routes)
     networks = Networks(state, registry, locks, addressing, events, settings)
     naming = Naming(state, names, machinery.settings)
-    connections = Connections(state, registry, locks, addressing, events, sandboxes, naming)
+    publishing = Publishing(state, registry)
+    connections = Connections(
+        state, registry, locks, addressing, events, sandboxes, naming, publishing
+    )
     stacks = Sandboxes(state, locks, connections, events, sandboxes, naming)
     files = ContainerFiles(machinery.settings.root, machinery.remove_tree)
-    runs = Runs(state, stacks, machinery, files, naming)
+    runs = Runs(state, stacks, machinery, files, naming, publishing)
     waits = Waits()
     endings = Endings(state, locks, events, stacks, machinery, runs, files, waits)
     execs = ExecProcesses(state, machinery, endings)
@@ -158,4 +164,5 @@ def build(
         recovery,
         ContainerDocuments(state, inspector, files, runs.etc, execs),
         names,
+        Ports(state, locks, publishing, registry, events),
     )

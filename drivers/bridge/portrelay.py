@@ -136,6 +136,8 @@ class StreamRelay:
         if self._connections >= _MOST:
             client.close()
             return
+        # else the port cannot be held again while this one is in TIME_WAIT
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._connections += 1
         _Connection(self._loop, client, target, self._one_less)
 

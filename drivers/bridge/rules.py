@@ -230,6 +230,11 @@ ROUTED_CHAINS = (
                 "back into the network it came from: answers must come back here",
             ),
             Rule(
+                "ct status dnat iif 0 fib saddr type != local "
+                "oifname . oifname @hairpin masquerade",
+                "the same, bridged by br_netfilter: where it came from is not told then",
+            ),
+            Rule(
                 "ip saddr 127.0.0.0/8 oifname . oifname @hairpin masquerade",
                 "no container can answer 127.0.0.1",
             ),

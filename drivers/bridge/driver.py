@@ -15,7 +15,7 @@ from typing import Any
 
 from cnm import labels
 from cnm.driverapi import Capability, DriverContext
-from cnm.drivers.bridge import diagnosis
+from cnm.drivers.bridge import diagnosis, insight
 from cnm.drivers.bridge.device import BridgePlan, Bridges
 from cnm.drivers.bridge.firewall import NetworkPolicy
 from cnm.drivers.bridge.forwarding import Forwarding
@@ -38,11 +38,13 @@ from cnm.types import (
     EndpointID,
     EndpointInterface,
     EndpointState,
+    FirewallEntry,
     JoinInfo,
     NetworkID,
     NetworkSpec,
     OwnedObject,
     PortBinding,
+    Reach,
     Repair,
     SandboxKey,
 )
@@ -77,6 +79,7 @@ class BridgeDriver:
         defaults: Mapping[str, str],
     ) -> None:
         self._netlink = netlink
+        self._nft = nft
         self._defaults = defaults
         self._reaper = reaper
         self._bridges = Bridges(netlink, self._reaper)
@@ -234,6 +237,30 @@ class BridgeDriver:
     def revoke_external_connectivity(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
         """See ``ExternalConnectivity``."""
         self._publishing.revoke(endpoint_id)
+
+    # FirewallInsight
+
+    def firewall_rules(self) -> Sequence[FirewallEntry]:
+        """See ``FirewallInsight``."""
+        networks = {
+            endpoint_id: item.network_id
+            for endpoint_id, item in self._publishing.published().items()
+        }
+        owners = {
+            item: (networks.get(endpoint_id) if endpoint_id else network_id, endpoint_id)
+            for item, (network_id, endpoint_id) in self._ruleset.owners().items()
+        }
+        return list(insight.entries(self._nft, owners))
+
+    def firewall_reach(self) -> Sequence[Reach]:
+        """See ``FirewallInsight``."""
+        reachability = insight.Reachability(self._nft.base_chains())
+        return [
+            reach
+            for endpoint_id, item in self._publishing.published().items()
+            if (known := self._networks.get(item.network_id)) is not None
+            for reach in reachability.of(known, endpoint_id, item)
+        ]
 
     # Repairable
 

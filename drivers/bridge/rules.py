@@ -6,6 +6,9 @@ kernel holds it, in docs/firewall.md.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from cnm.runtime.kernel.nft import Chain, Map, Rule, Set
 
 # Interface groups of our veths: "CNM" and two flags. Below 2**31, where deletions have theirs.
@@ -78,14 +81,27 @@ def _published(family: str) -> tuple[Map, ...]:
     """
     address, service = f"{family}_addr", "inet_service"
     return (
-        Map(f"ports_{family}", ("inet_proto", address, service), (address, service), comment=ONE),
-        Map(f"ports_any_{family}", ("inet_proto", service), (address, service), comment=ANY),
+        Map(
+            f"ports_{family}",
+            ("inet_proto", address, service),
+            (address, service),
+            comment=ONE,
+            counter=True,
+        ),
+        Map(
+            f"ports_any_{family}",
+            ("inet_proto", service),
+            (address, service),
+            comment=ANY,
+            counter=True,
+        ),
         Map(
             f"ranges_{family}",
             ("inet_proto", address, service),
             (address,),
             comment=f"{ONE}; the port stays",
             flags=("interval",),
+            counter=True,
         ),
         Map(
             f"ranges_any_{family}",
@@ -93,6 +109,7 @@ def _published(family: str) -> tuple[Map, ...]:
             (address,),
             comment=f"{ANY}; the port stays",
             flags=("interval",),
+            counter=True,
         ),
     )
 
@@ -132,7 +149,7 @@ def _open(family: str, header: str) -> tuple[Rule, ...]:
     )
 
 
-ROUTED_CHAINS = (
+_ROUTED = (
     Chain(
         "loopback",
         (
@@ -262,7 +279,7 @@ def _groups(*flags: int) -> str:
 _WITH_GUARD = _groups(GUARDED, GUARDED | ICC_OFF)
 _WITHOUT_ICC = _groups(ICC_OFF, GUARDED | ICC_OFF)
 
-SWITCHED_CHAINS = (
+_SWITCHED = (
     Chain(
         "prerouting",
         (
@@ -285,3 +302,14 @@ SWITCHED_CHAINS = (
         policy="accept",
     ),
 )
+
+
+def _counting(chain: Chain) -> Chain:
+    """Rules that decide count it; those that look a port up leave that to its element."""
+    counted = (replace(rule, counter=not _GOES_ON.search(rule.text)) for rule in chain.rules)
+    return replace(chain, rules=tuple(counted))
+
+
+_GOES_ON = re.compile(r"\b(goto|jump) \S+$|^[ds]nat .* map @")
+ROUTED_CHAINS = tuple(_counting(chain) for chain in _ROUTED)
+SWITCHED_CHAINS = tuple(_counting(chain) for chain in _SWITCHED)

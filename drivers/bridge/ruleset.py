@@ -129,10 +129,15 @@ class Ruleset:
             self._change(wrong, missing, whole=self._all)
             return [Repair("table", _ROUTED_NAME, f"ports of {endpoint_id[:12]} added again")]
 
-    def text(self) -> tuple[str, str]:
-        """Both tables as nft prints them."""
-        routed, switched = (self._nft.list(family, firewall.TABLE) for family in _TABLES)
-        return routed, switched
+    def owners(self) -> dict[Member, tuple[NetworkID | None, EndpointID | None]]:
+        """Whose each element is: a network's, or an endpoint's."""
+        with self._lock:
+            found: dict[Member, tuple[NetworkID | None, EndpointID | None]] = {}
+            for network_id, content in self._networks.items():
+                found |= dict.fromkeys(content, (network_id, None))
+            for endpoint_id, content in self._published.items():
+                found |= dict.fromkeys(content, (None, endpoint_id))
+            return found
 
     def guard(self, interfaces: Collection[tuple[str, str]]) -> None:
         """Keep the host from routing between these interfaces (family, name), and no others."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 _INDENT = "\t"
 _QUOTED_OR_VERDICT = re.compile(
-    r'"[^"]*"|\bct status \w+|\b(?P<verdict>accept|drop|reject|return|continue|jump|goto|queue'
+    r'"[^"]*"|\bct status \w+|(?<![\w-])(?P<verdict>accept|drop|reject|return|continue|jump|goto|queue'
     r"|masquerade|redirect|snat|dnat)\b"
 )
 

@@ -13,7 +13,7 @@ _CLOSED = "07"  # what the kernel shows of an unconnected UDP socket: TCP_CLOSE
 
 
 def holder(protocol: str, address: str, port: int) -> str:
-    """``nginx (process 1234)``; empty if it cannot be told."""
+    """``nginx, process 1234``; empty if it cannot be told."""
     wanted = _parse(address)
     inodes = {
         inode
@@ -24,7 +24,7 @@ def holder(protocol: str, address: str, port: int) -> str:
         if inodes & _inodes_of(pid):
             name = _read(f"/proc/{pid}/comm").strip()
             if name:
-                return f"{name} (process {pid})"
+                return f"{name}, process {pid}"
     return ""
 
 

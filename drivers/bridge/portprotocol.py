@@ -32,6 +32,11 @@ class Wanted:
     low: int = 0
     high: int = 0
 
+    @property
+    def choice(self) -> bool:
+        """Whether another port would do."""
+        return not self.low or self.low != self.high
+
     def document(self) -> dict[str, Any]:
         return {
             "protocol": self.protocol,

@@ -86,27 +86,31 @@ class PortServer:
     def _hold(self, message: packets.Message) -> dict[str, Any]:
         """The port of each wish; or which one is taken, and nothing has changed."""
         owner = message["owner"]
+        wishes = [Wanted.read(item) for item in message["ports"]]
+        # what leaves a choice takes what the others leave
+        order = sorted(range(len(wishes)), key=lambda at: (not wishes[at].low, wishes[at].choice))
+        ports: dict[int, int] = {}
+        now: set[Key] = set()  # held by this very request
         try:
             with Undo() as undo:
-                wishes = [Wanted.read(item) for item in message["ports"]]
-                return {"ports": [self._fulfil(owner, wish, undo) for wish in wishes]}
+                for at in order:
+                    ports[at] = self._fulfil(owner, wishes[at], now, undo)
         except _Taken as taken:
             return {"taken": taken.key, "errno": taken.number, "owner": taken.owner}
+        return {"ports": [ports[at] for at in range(len(wishes))]}
 
-    def _fulfil(self, owner: str, wish: Wanted, undo: Undo) -> int:
-        refusal: _Taken | None = None
+    def _fulfil(self, owner: str, wish: Wanted, now: set[Key], undo: Undo) -> int:
         for port in self._candidates(wish):
             try:
-                self._take(owner, wish, port, undo)
+                self._take(owner, wish, port, now, undo)
             except _Taken as taken:
-                refusal = taken
-                if taken.number != errno.EADDRINUSE:
-                    break
-                continue
+                if wish.choice and taken.number == errno.EADDRINUSE:
+                    continue
+                raise
             if not wish.low:
                 self._next[wish.protocol] = port + 1
             return port
-        raise refusal or _Taken((wish.protocol, wish.addresses[0][0], 0), errno.EADDRINUSE)
+        raise _Taken((wish.protocol, wish.addresses[0][0], 0), errno.EADDRINUSE)
 
     def _candidates(self, wish: Wanted) -> Iterable[int]:
         if wish.low:
@@ -117,30 +121,43 @@ class PortServer:
         rest = itertools.chain(range(first, high + 1), range(low, first))
         return (port for port in rest if port not in avoided)
 
-    def _take(self, owner: str, wish: Wanted, port: int, undo: Undo) -> None:
+    def _take(self, owner: str, wish: Wanted, port: int, now: set[Key], undo: Undo) -> None:
         """The port on all addresses of a wish, or on none."""
+        keys = [(wish.protocol, address, port) for address, _ in wish.addresses]
         with Undo() as here:
-            for address, target in wish.addresses:
-                key = (wish.protocol, address, port)
+            for key, (_, target) in zip(keys, wish.addresses, strict=True):
                 before = self._held.get(key)
-                if before is not None and (before.holding[3] != owner or not wish.low):
-                    raise _Taken(key, errno.EADDRINUSE, before.holding[3])
                 if before is None:
                     self._reserve(key, owner, target)
-                    inverse: tuple[Any, ...] = (self._drop, key)
+                    here.push(self._drop, key)
+                elif before.holding[3] != owner or wish.choice or key in now:
+                    raise _Taken(key, errno.EADDRINUSE, before.holding[3])
                 else:
-                    inverse = (self._serve, before, before.holding[4])
+                    here.push(self._serve, before, before.holding[4])
                     self._serve(before, target)
-                here.push(*inverse)
-                undo.push(*inverse)
+            undo.push(here.run)
+            now.update(keys)
 
     def _reserve(self, key: Key, owner: str, target: Target | None) -> None:
         try:
             held = portsockets.reserve(*key, serve=target is not None)
         except OSError as error:
-            raise _Taken(key, error.errno or errno.EIO) from error
+            number = error.errno or errno.EIO
+            holder = self._overlapping(key) if number == errno.EADDRINUSE else ""
+            raise _Taken(key, number, holder) from error
         self._held[key] = _Held((*key, owner, target), held)
         self._watch(self._held[key])
+
+    def _overlapping(self, key: Key) -> str:
+        """The owner of the same port on all addresses; or on any, if it is wanted on all."""
+        protocol, address, port = key
+        everywhere = ("0.0.0.0", "::")
+        for (other, at, number), held in self._held.items():
+            same_family = (":" in at) == (":" in address)
+            if (other, number) == (protocol, port) and same_family:
+                if at in everywhere or address in everywhere:
+                    return held.holding[3]
+        return ""
 
     def _serve(self, held: _Held, target: Target | None) -> None:
         """Pass clients on to this target from now on, or let none in."""

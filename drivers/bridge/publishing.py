@@ -231,8 +231,8 @@ class Publishing:
                     for binding in wish.bindings(number)
                 )
             )
-            new = [item for item in bindings if item not in had]
-            gone = [item for item in had if item not in bindings]
+            new = _without(bindings, had)
+            gone = _without(had, bindings)
             undo.push(self._helper.release, endpoint_id, _but(new, had))
             self._route_loopback(known, new)
             undo.push(self._ruleset.publish, endpoint_id, list(portmap.members(had, container)))
@@ -273,6 +273,13 @@ class Publishing:
                 self._settings.need(name, "1", holder=_holder(known.spec.id), reason=reason)
             elif sysctl.read(name) != "1":
                 sysctl.write(name, "1")
+
+
+def _without(bindings: Iterable[PortBinding], others: Sequence[PortBinding]) -> list[PortBinding]:
+    if not others:
+        return list(bindings)
+    left = set(others)
+    return [item for item in bindings if item not in left]
 
 
 def _but(bindings: Iterable[PortBinding], others: Iterable[PortBinding]) -> list[Key]:

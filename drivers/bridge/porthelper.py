@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from cnm.drivers.bridge import portholder, portprotocol
 from cnm.drivers.bridge.portprotocol import Holding, Key, Wanted, read_target
-from cnm.errors import CNMError, InvalidParameter, KernelError, PortTaken
+from cnm.errors import CNMError, InvalidParameter, KernelError, PortTaken, Unavailable
 from cnm.runtime.kernel import packets, resident
 from cnm.runtime.kernel.service import failure
 
@@ -36,7 +36,7 @@ _PEER = struct.Struct("=iII")  # ucred: pid, uid, gid
 _NOBODY = (FileNotFoundError, ConnectionRefusedError)
 
 
-class _Lost(Exception):
+class _Lost(Unavailable):
     """The process has ended, or does not answer."""
 
 
@@ -102,6 +102,12 @@ class PortHelper:
     def held_by(self, owner: str) -> list[Key]:
         """What one endpoint holds."""
         return [key for key, holding in self.holdings().items() if holding[3] == owner]
+
+    def holds(self, owner: str, keys: Iterable[Key]) -> bool:
+        """Whether all of these are held for one endpoint."""
+        with self._mutex:
+            self._look()
+            return all(key in self._held and self._held[key][3] == owner for key in keys)
 
     def holdings(self) -> Mapping[Key, Holding]:
         """All that is held. A helper that an earlier daemon left is asked."""

@@ -140,12 +140,13 @@ class Publishing:
         if not bindings:
             return []
         container = Container.of(known, interface)
-        new = self._published.get(endpoint_id)
-        wished = self._wishes(known, container, bindings)
-        held = set(self._helper.held_by(endpoint_id))
-        self._helper.hold(endpoint_id, [wish.wanted(container) for wish in wished])
+        is_new = endpoint_id not in self._published
         repairs = []
-        if not held.issuperset(portmap.keys(bindings)):
+        held = self._helper.holds(endpoint_id, portmap.keys(bindings))
+        if not held or is_new:  # whom the helper serves may differ after an upgrade
+            wishes = self._wishes(known, container, bindings)
+            self._helper.hold(endpoint_id, [wish.wanted(container) for wish in wishes])
+        if not held:
             repairs.append(Repair("port", f"of endpoint {endpoint_id[:12]}", "held again"))
         found = Published(known.spec.id, container, tuple(bindings))
         self._published[endpoint_id] = found
@@ -154,7 +155,7 @@ class Publishing:
         )
         self._pairs.set_hairpin(endpoint_id, on=True)
         self._route_loopback(known, bindings)
-        if new is None:
+        if is_new:
             self._flows.begin(bindings, container)  # a daemon killed before it could
         return repairs
 
@@ -199,12 +200,12 @@ class Publishing:
         self._flows.end_stray(networks, self._bindings())
 
     def _stale_ports(self) -> Iterator[tuple[str, Key]]:
-        for key, holding in self._helper.holdings().items():
+        """Looked at in this order, a call that is under way never seems to be nobody's."""
+        holdings, under_way = self._helper.holdings(), set(self._under_way)
+        known = {owner: set(portmap.keys(it.bindings)) for owner, it in self.published().items()}
+        for key, holding in holdings.items():
             owner = EndpointID(holding[3])
-            found = self._published.get(owner)
-            if owner in self._under_way:
-                continue
-            if found is None or key not in portmap.keys(found.bindings):
+            if owner not in under_way and key not in known.get(owner, ()):
                 yield owner, key
 
     def _bindings(self) -> list[tuple[PortBinding, Container]]:

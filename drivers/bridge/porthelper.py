@@ -51,6 +51,7 @@ class PortHelper:
         self._place = portprotocol.place(exec_root)
         self._mutex = threading.RLock()
         self._held: dict[Key, Holding] = {}
+        self._by_owner: dict[str, set[Key]] = {}
         self._link: socket.socket | None = None
         self._watch: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -86,7 +87,7 @@ class PortHelper:
             for wish, port in zip(wishes, ports, strict=True):
                 for address, target in wish.addresses:
                     key = wish.protocol, address, port
-                    self._held[key] = (*key, owner, target)
+                    self._know((*key, owner, target))
             return ports
 
     def release(self, owner: str, keys: Iterable[Key]) -> None:
@@ -95,13 +96,15 @@ class PortHelper:
             self._look()
             mine = [key for key in keys if key in self._held and self._held[key][3] == owner]
             for key in mine:
-                del self._held[key]
+                self._forget(key)
             if mine:
                 self._ask("release", owner=owner, ports=mine)
 
     def held_by(self, owner: str) -> list[Key]:
         """What one endpoint holds."""
-        return [key for key, holding in self.holdings().items() if holding[3] == owner]
+        with self._mutex:
+            self._look()
+            return list(self._by_owner.get(owner, ()))
 
     def holds(self, owner: str, keys: Iterable[Key]) -> bool:
         """Whether all of these are held for one endpoint."""
@@ -179,13 +182,13 @@ class PortHelper:
         try:
             if self._ask_once(link, "hello", {}) != portprotocol.greeting():
                 log.info("a port helper of another version is replaced")
-                found = self._held if not first else self._told(link)
+                if first:
+                    self._learn(link)
                 _end(link)
-                self._held = found
                 link = resident.connect_or_start(self._place, portprotocol.MODULE)
                 link.settimeout(_ANSWERS_WITHIN_S)
             elif first:
-                self._held = self._told(link)
+                self._learn(link)
         except BaseException:
             link.close()
             raise
@@ -194,12 +197,20 @@ class PortHelper:
         self._tell_again()
         self._watch_it()
 
-    def _told(self, link: socket.socket) -> dict[Key, Holding]:
+    def _learn(self, link: socket.socket) -> None:
         """What the process says that it holds."""
-        found: dict[Key, Holding] = {}
         for protocol, address, port, owner, target in self._ask_once(link, "holdings", {}):
-            found[protocol, address, port] = protocol, address, port, owner, read_target(target)
-        return found
+            self._know((protocol, address, port, owner, read_target(target)))
+
+    def _know(self, holding: Holding) -> None:
+        self._held[holding[:3]] = holding
+        self._by_owner.setdefault(holding[3], set()).add(holding[:3])
+
+    def _forget(self, key: Key) -> None:
+        owner = self._held.pop(key)[3]
+        self._by_owner[owner].discard(key)
+        if not self._by_owner[owner]:
+            del self._by_owner[owner]
 
     def _tell_again(self) -> None:
         """Each by itself: what somebody else took meanwhile is his, and the rest stays ours."""
@@ -209,7 +220,7 @@ class PortHelper:
             told = {"owner": owner, "ports": [wish]}
             answer = self._ask_once(self._link, "hold", told)
             if "taken" in answer:
-                del self._held[key]
+                self._forget(key)
                 log.error("%s", self._refusal(key, answer["errno"], answer["owner"]))
 
     def _hang_up(self) -> None:

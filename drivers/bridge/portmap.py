@@ -167,7 +167,14 @@ def settle(wishes: Sequence[Wish], held: Iterable[PortBinding]) -> list[Wish]:
                 kept[place] = settled = each if closed_first else _narrowed(each, free)
                 for key in _keys_of(settled):
                     free.pop(key, None)
-    found = list(dict.fromkeys(kept[place] for place in range(len(wishes))))
+    found: list[Wish] = []
+    once: set[Wish] = set()  # said twice, a port is one; two that are open are two
+    for place in range(len(wishes)):
+        settled = kept[place]
+        is_fixed = settled.low == settled.high != 0
+        if not is_fixed or settled not in once:
+            found.append(settled)
+            once.add(settled)
     _refuse_twice(found)
     return found
 

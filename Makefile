@@ -26,7 +26,7 @@ setup: ## install what is missing: Debian packages, .venv, the project
 	@scripts/setup.sh
 
 demo: setup ## two networks, a kill -9 and the repair, on a stage of its own
-	@$(AS_ROOT) $(BIN)/python scripts/demo.py
+	@$(AS_ROOT) env PYTHONPATH=scripts $(BIN)/python scripts/demo.py
 
 # One after the other: emulated, beside the rest, the VM lab takes twice as long and starves both.
 test: setup ## the whole test suite, on this kernel, then on the VM lab's

@@ -25,11 +25,13 @@ from cnm.hostapi import DeviceClaims, HostSettings
 from cnm.types import (
     EndpointID,
     EndpointInterface,
+    FirewallEntry,
     JoinInfo,
     NetworkID,
     NetworkSpec,
     Peer,
     PortBinding,
+    Reach,
     SandboxKey,
     Scope,
 )
@@ -45,12 +47,14 @@ class DriverContext:
     for every network of this driver (daemon.json's ``default-network-opts``). ``claims``:
     shared with all drivers as well. ``ask_repair``: has the core look after a network now, by
     ``Repairable.restore``; for any thread that holds nothing of the driver's.
+    ``exec_root``: where a process that a driver keeps beside the daemon is found again.
     """
 
     settings: HostSettings
     options: Mapping[str, str] = field(default_factory=dict)
     claims: DeviceClaims = field(default_factory=DeviceClaims)
     ask_repair: Callable[[NetworkID], object] = lambda network_id: None
+    exec_root: str = "/run/cnm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +163,44 @@ class ExternalConnectivity(Protocol):
 
     def program_external_connectivity(
         self, network_id: NetworkID, endpoint_id: EndpointID, ports: Sequence[PortBinding]
-    ) -> Sequence[PortBinding]: ...
+    ) -> Sequence[PortBinding]:
+        """Make exactly these the endpoint's published ports; the real ones, in order.
 
-    def revoke_external_connectivity(
-        self, network_id: NetworkID, endpoint_id: EndpointID
-    ) -> None: ...
+        ``ports``: all that is wanted. ``host_ip`` ``None``: the network's default; ``host_port``
+        0: a free one; ``host_port`` to ``host_port_end``: one of these. Called again with
+        another list, only the difference is changed: what stays keeps its connections and the
+        port chosen for it. Every host port is held before a rule changes. The answer has one
+        binding for each address and family that is bound, with nothing left open.
+
+        :raises Forbidden: :raises Conflict: a port is taken; all is as before.
+        """
+
+    def revoke_external_connectivity(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
+        """Publish nothing of it any more. Unknown ids are success."""
+
+
+@runtime_checkable
+class PublishChecker(Protocol):
+    """Optional: a driver that can refuse ports before anything is touched."""
+
+    def check_external_connectivity(
+        self, network_id: NetworkID, ports: Sequence[PortBinding]
+    ) -> None:
+        """Refuse what could never be published here; whether ports are free is not asked.
+
+        :raises InvalidParameter: a protocol is unknown, an address is not the host's, …
+        """
+
+
+@runtime_checkable
+class FirewallInsight(Protocol):
+    """Optional: what ``net firewall`` asks a driver."""
+
+    def firewall_rules(self) -> Sequence[FirewallEntry]:
+        """Every rule and element of its own, in order."""
+
+    def firewall_reach(self) -> Sequence[Reach]:
+        """Who can reach each published port, and which rule would say no."""
 
 
 @runtime_checkable

@@ -194,7 +194,12 @@ class JoinInfo:
 
 @dataclass(frozen=True, slots=True)
 class PortBinding:
-    """One published port. Ports are numbers, 0 means "any"."""
+    """One published port, as asked for or as it is.
+
+    Asked for: ``host_port`` 0 is any free one, with an end any one of these;
+    without ``host_ip`` the network's own (all addresses of the host unless it says otherwise).
+    As it is: one for each address family, all of it concrete, the end 0.
+    """
 
     protocol: str  # tcp, udp, sctp
     container_port: int
@@ -268,6 +273,7 @@ class SandboxRecord:
     pid: int = 0  # adopted by --pid
     loopback_was_up: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    publish: tuple[PortBinding, ...] = ()  # as asked for; as they are, they stand in endpoints
 
 
 Record = Network | Endpoint | SandboxRecord
@@ -282,6 +288,34 @@ class EndpointState:
     sandbox_key: SandboxKey | None  # None: the namespace is gone, only the host's side counts
     interface_name: str
     options: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[PortBinding, ...] = ()  # as they are, not as asked for
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallEntry:
+    """A rule, or an element of a set or map, of ours: what it says and what it is for."""
+
+    family: str
+    table: str
+    place: str  # the chain, set or map
+    text: str  # as nft writes it
+    purpose: str
+    packets: int | None = None  # None: not counted
+    bytes: int | None = None
+    network_id: NetworkID | None = None
+    endpoint_id: EndpointID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whether some place can reach a published port, and what says so."""
+
+    binding: PortBinding
+    network_id: NetworkID
+    endpoint_id: EndpointID
+    origin: str  # this host, LAN, other networks, …
+    verdict: bool
+    because: str
 
 
 @dataclass(frozen=True, slots=True)

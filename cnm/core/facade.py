@@ -24,6 +24,8 @@ from cnm.core.leases import LeaseKeeper
 from cnm.core.locks import Locks
 from cnm.core.namerepair import NamingRepair
 from cnm.core.naming import Naming
+from cnm.core.ports import Ports
+from cnm.core.publishing import Publishing
 from cnm.core.reconcile import Reconciler
 from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
@@ -74,6 +76,7 @@ class Core:
     claims: Claims
     wires: WireGuard
     names: NameInsight
+    ports: Ports
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -126,10 +129,13 @@ def build(
     claims = Claims(addressing, wires)
     networks = Networks(state, registry, locks, addressing, wires, events, settings)
     naming = Naming(state, names, machinery.settings)
-    connections = Connections(state, registry, locks, claims, wires, events, sandboxes, naming)
+    publishing = Publishing(state, registry)
+    connections = Connections(
+        state, registry, locks, claims, wires, events, sandboxes, naming, publishing
+    )
     stacks = Sandboxes(state, locks, connections, events, sandboxes, naming)
     files = ContainerFiles(machinery.settings.root, machinery.remove_tree)
-    runs = Runs(state, stacks, machinery, files, naming)
+    runs = Runs(state, stacks, machinery, files, naming, publishing)
     waits = Waits()
     endings = Endings(state, locks, events, stacks, machinery, runs, files, waits)
     execs = ExecProcesses(state, machinery, endings)
@@ -176,4 +182,5 @@ def build(
         claims,
         wires,
         names,
+        Ports(state, locks, publishing, registry, events),
     )

@@ -1,17 +1,38 @@
-"""Which endpoint of a sandbox gives the default route, for each family apart. Pure."""
+"""Which endpoint of a sandbox gives the default route, for each family apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from cnm.core.state import State
 from cnm.sandboxapi import DefaultRoute
-from cnm.types import Endpoint, NetworkID
+from cnm.types import Endpoint, NetworkID, Phase, SandboxID
+
+Gateways = tuple[Endpoint | None, Endpoint | None]
+Routes = tuple[DefaultRoute | None, DefaultRoute | None]
 
 
-def choose(
-    endpoints: Iterable[Endpoint], names: Mapping[NetworkID, str]
-) -> tuple[DefaultRoute | None, DefaultRoute | None]:
-    """The IPv4 and the IPv6 default route.
+def of_sandbox(state: State, sandbox_id: SandboxID, besides: Endpoint | None = None) -> Gateways:
+    """Those of a sandbox as it is, with one more endpoint if given.
+
+    An endpoint that is there already counts as it is given.
+    """
+    endpoints = [
+        item
+        for item in state.endpoints_of_sandbox(sandbox_id)
+        if item.phase is Phase.ACTIVE and (besides is None or item.id != besides.id)
+    ]
+    if besides is not None:
+        endpoints.append(besides)
+    names: dict[NetworkID, str] = {}
+    for endpoint in endpoints:
+        network = state.network(endpoint.network_id)
+        names[endpoint.network_id] = network.name if network else ""
+    return choose(endpoints, names)
+
+
+def choose(endpoints: Iterable[Endpoint], names: Mapping[NetworkID, str]) -> Gateways:
+    """The endpoints of the IPv4 and of the IPv6 default route.
 
     Highest ``--gw-priority`` first, then the network's name in alphabetical order, as
     Docker; only among endpoints that have a way out in that family.
@@ -22,9 +43,14 @@ def choose(
     )
     v4 = v6 = None
     for endpoint in ordered:
-        v4 = v4 or _way_out(endpoint, 4)
-        v6 = v6 or _way_out(endpoint, 6)
+        v4 = v4 or (endpoint if _way_out(endpoint, 4) else None)
+        v6 = v6 or (endpoint if _way_out(endpoint, 6) else None)
     return v4, v6
+
+
+def routes(v4: Endpoint | None, v6: Endpoint | None) -> Routes:
+    """The default routes that these give."""
+    return (_way_out(v4, 4) if v4 else None, _way_out(v6, 6) if v6 else None)
 
 
 def _way_out(endpoint: Endpoint, version: int) -> DefaultRoute | None:

@@ -124,10 +124,11 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
     images = ImageStore(settings.root / IMAGES)
     resolver = Handover(str(settings.exec_root))
     asked = AskedRepairs()
+    context = DriverContext(host, ask_repair=asked.ask, exec_root=str(settings.exec_root))
     core = facade.build(
         store=store,
         ledger=store.ledger,
-        registry=Registry.load(DriverContext(host, ask_repair=asked.ask), ipam),
+        registry=Registry.load(context, ipam),
         sandboxes=sandboxes,
         host_routes=routes,
         wire_probe=prober,

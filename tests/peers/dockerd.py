@@ -114,12 +114,7 @@ class Dockerd:
         """End it and remove all it left; may be called twice."""
         self.api.close()
         if self._process is not None:
-            # unshare's child is the first process of the process namespace: with it the kernel
-            # ends everything inside. unshare, its parent, is left to reap it.
-            for pid in _children(self._process.pid) or [self._process.pid]:
-                os.kill(pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+            self._end()
             self._wait_until_empty()
         if Path("/run/netns", self.name).exists():
             subprocess.run(["ip", "netns", "delete", self.name], check=True)
@@ -127,12 +122,33 @@ class Dockerd:
             _remove_groups(Path(mount[1]) / self.name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def restart(self) -> None:
+        """All of it is killed, and started again on the same files and in the same namespace."""
+        self._end()
+        for pidfile in self.folder.glob("**/*.pid"):  # of a process namespace that is no more
+            pidfile.unlink()
+        self._spawn()
+        self._wait_until_it_answers()
+
+    def _end(self) -> None:
+        self.api.close()
+        assert self._process is not None
+        # unshare's child is the first process of the process namespace: with it the kernel
+        # ends everything inside. unshare, its parent, is left to reap it.
+        for pid in _children(self._process.pid) or [self._process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
     def _start(self) -> None:
         mounts = (" ".join(mount) + "\n" for mount in _cgroup_mounts())
         (self.folder / "cgroups").write_text("".join(mounts))
         (self.folder / "daemon.json").write_text("{}")
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
+        self._spawn()
+
+    def _spawn(self) -> None:
         command = ["ip", "netns", "exec", self.name]
         command += ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         command += ["sh", "-c", _START, "sh", str(self.folder), f"/{self.name}"]

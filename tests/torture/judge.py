@@ -15,7 +15,7 @@ from typing import Any
 
 from livedaemon import run
 from peers.cnmd import Cnmd
-from torture import names
+from torture import names, ports
 
 Facts = dict[str, Any]
 
@@ -26,6 +26,8 @@ def differences(daemon: Cnmd) -> list[str]:
     networks = [daemon.api.call("GET", f"/networks/{row['Id']}") for row in rows]
     networks = [network for network in networks if network["Driver"] == "bridge"]
     told, found = expected_host(networks), actual_host(daemon.netns)
+    told |= ports.expected(daemon, networks)
+    found |= ports.actual(daemon.netns)
     told["leases"] = expected_leases(networks)
     found["leases"] = actual_leases(daemon)
     lines = list(_compare("host", told, found))
@@ -59,6 +61,7 @@ def expected_sets(networks: list[Facts]) -> dict[str, list[str]]:
     return {
         "bridges": sorted(names),
         "same_network": sorted(f"{name} . {name}" for name in names),
+        "hairpin": sorted(f"{name} . {name}" for name in names),
         "internal": sorted(name for name, network in names.items() if network["Internal"]),
         "masqueraded": sorted(
             [f"ipv4 . {name}" for name, _ in outside]
@@ -164,7 +167,8 @@ def _sets(namespace: str) -> dict[str, list[str]]:
     return {
         item["name"]: sorted(map(_element, item.get("elem", [])))
         for item in found
-        if item.get("elem") or item["name"] == "internal"
+        if (item.get("elem") or item["name"] == "internal")
+        and not item["name"].startswith("ports_")  # see torture.ports
     }
 
 

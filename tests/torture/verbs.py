@@ -22,6 +22,7 @@ DUAL: dict[str, Any] = {
         ]
     },
 }
+PORTS = {"5005", "5006"}
 CALM = {"IPAM": {"Config": [{"Subnet": "10.78.0.0/24", "Gateway": "10.78.0.1"}]}}
 
 
@@ -48,8 +49,20 @@ class Scene:
         rows = self.daemon.api.call("GET", "/networks/victim")["Containers"].values()
         return any(row["Name"] == "free" for row in rows)
 
+    def ports(self) -> set[str]:
+        """Ports of the host that lead to the free container."""
+        document = self.daemon.api.call("GET", "/containers/free/json")
+        found = (document["NetworkSettings"]["Ports"] or {}).values()
+        return {binding["HostPort"] for bindings in found for binding in bindings}
+
+    def change(self, verb: str, bindings: object = None) -> None:
+        """``net publish`` or ``unpublish`` of the free container."""
+        path = f"/cnm/v1/containers/free/{verb}"
+        self.daemon.api.call("POST", path, {"PortBindings": bindings})
+
     def reset(self) -> None:
         """Only ``calm`` is left."""
+        self.change("unpublish")
         with contextlib.suppress(ApiError):
             self.daemon.disconnect("victim", "free")
         for name in self.networks() - {"calm"}:
@@ -75,6 +88,21 @@ def _victim_connected(scene: Scene) -> None:
     scene.daemon.connect("victim", "free")
 
 
+def _publish(scene: Scene) -> None:
+    ports = {"80/tcp": [{"HostPort": "5005"}], "81/tcp": [{"HostPort": "5006"}]}
+    scene.change("publish", ports)
+
+
+def _published(scene: Scene) -> None:
+    _victim_connected(scene)
+    _publish(scene)
+
+
+def _published_later(scene: Scene) -> None:
+    _victim(scene)
+    _publish(scene)
+
+
 def _two_victims(scene: Scene) -> None:
     _victim(scene)
     scene.daemon.create("second")
@@ -98,6 +126,30 @@ VERBS: dict[str, Verb] = {
         do=lambda scene: scene.daemon.disconnect("victim", "free"),
         done=lambda scene: not scene.connected(),
         untouched=lambda scene: scene.connected(),
+    ),
+    "publish": Verb(
+        ready=_victim_connected,
+        do=_publish,
+        done=lambda scene: scene.ports() == PORTS,
+        untouched=lambda scene: scene.ports() == set(),
+    ),
+    "unpublish": Verb(
+        ready=_published,
+        do=lambda scene: scene.change("unpublish"),
+        done=lambda scene: scene.ports() == set(),
+        untouched=lambda scene: scene.ports() == PORTS,
+    ),
+    "connect with ports": Verb(
+        ready=_published_later,
+        do=lambda scene: scene.daemon.connect("victim", "free"),
+        done=lambda scene: scene.connected() and scene.ports() == PORTS,
+        untouched=lambda scene: not scene.connected() and scene.ports() == set(),
+    ),
+    "disconnect with ports": Verb(
+        ready=_published,
+        do=lambda scene: scene.daemon.disconnect("victim", "free"),
+        done=lambda scene: not scene.connected() and scene.ports() == set(),
+        untouched=lambda scene: scene.connected() and scene.ports() == PORTS,
     ),
     "rm": Verb(
         ready=_victim,

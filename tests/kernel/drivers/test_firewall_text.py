@@ -87,7 +87,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 
 
 def rules(host: Host) -> str:
-    return host.sh("nft list table inet cnm-bridge; nft list table bridge cnm-bridge")
+    return host.sh("nft -s list table inet cnm-bridge; nft -s list table bridge cnm-bridge")
 
 
 def compare(name: str, text: str) -> None:
@@ -109,7 +109,7 @@ def test_alone(case: str, host: Host, driver: BridgeDriver) -> None:
     driver.create_network(spec)
     compare(golden, rules(host))
     driver.delete_network(spec.id)
-    assert host.sh("nft list ruleset") == ""
+    assert host.sh("nft -s list ruleset") == ""
 
 
 @pytest.mark.parametrize("case", CASES)

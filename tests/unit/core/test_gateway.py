@@ -35,7 +35,8 @@ def endpoint(name: str, join: JoinInfo | None, priority: int = 0) -> Endpoint:
 
 
 def choose(*endpoints: Endpoint) -> tuple[DefaultRoute | None, DefaultRoute | None]:
-    return gateway.choose(endpoints, {item.network_id: item.network_id for item in endpoints})
+    names = {item.network_id: item.network_id for item in endpoints}
+    return gateway.routes(*gateway.choose(endpoints, names))
 
 
 def test_each_family_apart_by_name() -> None:

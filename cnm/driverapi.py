@@ -206,6 +206,14 @@ class DeviceOwner(Protocol):
 
 
 @runtime_checkable
+class LinkWatcher(Protocol):
+    """Optional: sees from the host's namespace whether an endpoint's link is there."""
+
+    def has_link(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
+        """Asked for endpoints that an engine has: its container's end dies with the container."""
+
+
+@runtime_checkable
 class Diagnostic(Protocol):
     """Optional: what ``net doctor`` asks a driver."""
 

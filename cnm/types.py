@@ -289,6 +289,7 @@ class EndpointState:
     interface_name: str
     options: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[PortBinding, ...] = ()  # as they are, not as asked for
+    handed_over: bool = False  # to an engine: where the link's other end is, only it knows
 
 
 @dataclass(frozen=True, slots=True)

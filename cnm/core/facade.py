@@ -17,6 +17,9 @@ from cnm.core.creation import Creation
 from cnm.core.endings import Endings
 from cnm.core.events import Events
 from cnm.core.execs import ExecProcesses
+from cnm.core.guestpools import GuestPools
+from cnm.core.guestrecords import GuestRecords
+from cnm.core.guests import Guests
 from cnm.core.images import ImageStock
 from cnm.core.inspect import Inspector
 from cnm.core.locks import Locks
@@ -68,6 +71,7 @@ class Core:
     recovery: Recovery
     documents: ContainerDocuments
     names: NameInsight
+    guests: Guests
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -127,6 +131,9 @@ def build(
     containers = Containers(
         state, locks, connections, machinery, creation, runs, waits, endings, naming
     )
+    records = GuestRecords(store)
+    pools = GuestPools(records, registry, locks, host_routes)
+    guests = Guests(records, pools, state, registry, locks)
     reconciler = Reconciler(
         state,
         registry,
@@ -138,6 +145,7 @@ def build(
         ledger,
         recovery,
         NamingRepair(state, locks, naming, names),
+        guests,
     )
     names.watch(reconciler.notice, reconciler.tell)
     conflicts = Conflicts(state, registry, events, host_routes)
@@ -158,4 +166,5 @@ def build(
         recovery,
         ContainerDocuments(state, inspector, files, runs.etc, execs),
         names,
+        guests,
     )

@@ -60,7 +60,7 @@ def create(context: DriverContext) -> BridgeDriver:
 
 
 class BridgeDriver:
-    """NetworkDriver, NetworkChecker, DeviceOwner, Diagnostic, Repairable and RulesOwner."""
+    """NetworkDriver and what else it can do: see the protocols by which the methods are grouped."""
 
     name = "bridge"
     capability = Capability()
@@ -244,8 +244,9 @@ class BridgeDriver:
                 state.sandbox_key,
                 state.interface_name,
             )
+            put_right = self._pairs.keep if state.handed_over else self._pairs.restore
             with trouble.step():
-                repairs += self._pairs.restore(wanted)
+                repairs += put_right(wanted)
         trouble.finish()
         return repairs
 
@@ -271,6 +272,10 @@ class BridgeDriver:
         mark = owner.parse(link.alias) if link is not None else None
         if link is not None and mark is not None and mark[1] in (item.network_id, item.endpoint_id):
             self._reaper.delete(link.index)
+
+    def has_link(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
+        """See ``LinkWatcher``."""
+        return self._pairs.find(endpoint_id) is not None
 
     def diagnose(self) -> Sequence[tuple[str, bool | str, str]]:
         """See ``Diagnostic``."""

@@ -95,6 +95,11 @@ class Pairs:
         with closing(sandbox):
             return self._ensure(wanted, sandbox)
 
+    def keep(self, wanted: PairPlan) -> list[Repair]:
+        """Put the host's end right, if there is one: the other is where an engine has put it."""
+        found = self.find(wanted.endpoint_id)
+        return self._put_right(wanted, found) if found is not None else []
+
     def remove(self, endpoint_id: EndpointID) -> bool:
         """Remove both ends; whether there were any."""
         index = self._find_index(endpoint_id)

@@ -207,10 +207,13 @@ class DeviceOwner(Protocol):
 
 @runtime_checkable
 class LinkWatcher(Protocol):
-    """Optional: sees from the host's namespace whether an endpoint's link is there."""
+    """Optional: sees from the host's namespace whether a link that an engine has is in use."""
 
-    def has_link(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
-        """Asked for endpoints that an engine has: its container's end dies with the container."""
+    def in_use(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
+        """Not if it is gone (with the container), nor if it lies in the host's namespace.
+
+        There it lies for a moment before the engine moves it, and after it was taken out.
+        """
 
 
 @runtime_checkable

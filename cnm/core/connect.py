@@ -34,6 +34,7 @@ from cnm.types import (
     EndpointID,
     EndpointInterface,
     EndpointRequest,
+    JoinInfo,
     Network,
     NetworkID,
     Phase,
@@ -242,11 +243,30 @@ class Connections:
         interface = driver.create_endpoint(network.id, endpoint.id, endpoint.interface, options)
         undo.push(driver.delete_endpoint, network.id, endpoint.id)
         join = driver.join(network.id, endpoint.id, record.key, endpoint.interface_name, options)
-        undo.push(driver.leave, network.id, endpoint.id)
-        name = sandbox.add_interface(join, interface)
         if not join.placed:
-            undo.push(sandbox.remove_interface, name)
-        return replace(endpoint, interface=interface, join=join, interface_name=name)
+            join = self._named(join, record, endpoint, sandbox)
+            endpoint = replace(endpoint, interface_name=join.interface_name)
+            undo.push(sandbox.remove_interface, join.interface_name)  # after leave, as engines do
+        undo.push(driver.leave, network.id, endpoint.id)
+        endpoint = replace(endpoint, interface=interface, join=join)
+        if join.placed:
+            sandbox.add_interface(join, interface)
+        elif join.source_name:
+            # a daemon that is killed here has to find the link where it was moved to
+            self._state.write(put=[endpoint])
+            sandbox.add_interface(join, interface)
+        return endpoint
+
+    def _named(
+        self, join: JoinInfo, record: SandboxRecord, endpoint: Endpoint, sandbox: Sandbox
+    ) -> JoinInfo:
+        """A link that is to be moved, with its name inside; without a link there is no way out."""
+        if not join.source_name:
+            return replace(join, gateway=None, gateway_ipv6=None, static_routes=())
+        if not join.name_prefix or labels.ENDPOINT_IFNAME in endpoint.request.driver_opts:
+            return join
+        taken = self._taken_names(record, endpoint, sandbox.interface_names())
+        return replace(join, interface_name=_lowest_free(join.name_prefix, taken))
 
     def _open(self, record: SandboxRecord) -> Sandbox:
         return self._sandboxes.open(record)
@@ -258,21 +278,23 @@ class Connections:
         endpoint: Endpoint,
         present: Collection[str],
     ) -> str:
-        taken = set(present) | {
-            item.interface_name
-            for item in self._state.endpoints_of_sandbox(record.id)
-            if item.id != endpoint.id
-        }
+        taken = self._taken_names(record, endpoint, present)
         wanted = endpoint.request.driver_opts.get(labels.ENDPOINT_IFNAME)
         if wanted is not None:
             if wanted in taken:
                 raise Conflict(f'interface name "{wanted}" is taken in container {record.name}')
             return wanted
         prefix = network.options.get(labels.CONTAINER_IFACE_PREFIX, DEFAULT_PREFIX)
-        number = 0
-        while f"{prefix}{number}" in taken:
-            number += 1
-        return f"{prefix}{number}"
+        return _lowest_free(prefix, taken)
+
+    def _taken_names(
+        self, record: SandboxRecord, endpoint: Endpoint, present: Collection[str]
+    ) -> set[str]:
+        return set(present) | {
+            item.interface_name
+            for item in self._state.endpoints_of_sandbox(record.id)
+            if item.id != endpoint.id
+        }
 
     # default gateways
 
@@ -362,11 +384,11 @@ class Connections:
     ) -> None:
         driver = self._registry.driver(network.driver)
         self._naming.leave(teardown, network, record, endpoint)
+        with teardown.step():
+            driver.leave(network.id, endpoint.id)
         if endpoint.join is not None and not endpoint.join.placed:
             with teardown.step():
                 self._take_out(record, endpoint)
-        with teardown.step():
-            driver.leave(network.id, endpoint.id)
         routes_after = self.routes(record.id)
         if routes_after != routes_before and routes_after != (None, None):
             with teardown.step():
@@ -451,6 +473,13 @@ class Connections:
 
 def _is_on_none(container: ContainerRecord | SandboxRecord | None) -> bool:
     return isinstance(container, ContainerRecord) and container.predefined == NO_NETWORK
+
+
+def _lowest_free(prefix: str, taken: Collection[str]) -> str:
+    number = 0
+    while f"{prefix}{number}" in taken:
+        number += 1
+    return f"{prefix}{number}"
 
 
 def _is_static(request: EndpointRequest) -> bool:

@@ -387,7 +387,7 @@ class Guests:
         driver = self._registry.driver(network.driver) if network is not None else None
         if not isinstance(driver, LinkWatcher):
             return False
-        return not driver.has_link(endpoint.network_id, endpoint.id)
+        return not driver.in_use(endpoint.network_id, endpoint.id)
 
     def _reclaim(
         self, endpoint: GuestEndpoint, *, always: bool = False, release: bool = False

@@ -22,7 +22,7 @@ from cnm.engine.wire import Wire
 from cnm.errors import CNMError, InvalidParameter, NotImplementedByDriver, TeardownError
 from cnm.plugin.served import Method, Service
 from cnm.plugin.values import Document
-from cnm.plugin.wire import CONTENT_TYPE
+from cnm.plugin.wire import CONTENT_TYPE, fault
 
 log = logging.getLogger(__name__)
 
@@ -120,16 +120,6 @@ def _read(kind: type[Wire], text: bytes) -> Wire:
         return kind.model_validate(document)
     except ValidationError as error:
         raise InvalidParameter(fault(error)) from None
-
-
-def fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a message: the field and what it must be."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return f"{where} is missing"
-    reason = first["msg"].removeprefix("Value error, ")
-    return f"invalid {where}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _error(text: str) -> Document:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Any
@@ -29,6 +30,7 @@ from cnm.types import (
 
 Document = dict[str, Any]
 
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME_LENGTH = 12  # as engines shorten ids
 # What engines see to themselves, or say again elsewhere; all else is their user's --driver-opt.
 _ENGINES_KEYS = (f"{labels.PREFIX}.endpoint.", labels.PORT_MAP, f"{labels.PREFIX}.driver.private.")
@@ -59,6 +61,14 @@ def address(text: str, what: str) -> IPAddress:
         return ipaddress.ip_address(text)
     except ValueError:
         raise InvalidParameter(f"invalid {what}: {_shown(text)} is no address") from None
+
+
+def mac(text: str) -> str:
+    """A MAC address of one interface."""
+    found = text.lower()
+    if not _MAC.fullmatch(found) or int(found[:2], 16) & 1 or found == "00:00:00:00:00:00":
+        raise InvalidParameter(f"invalid MacAddress: {_shown(text)}")
+    return found
 
 
 def _shown(text: str) -> str:
@@ -128,7 +138,7 @@ def endpoint_interface(body: wire.Interface) -> EndpointInterface:
     return EndpointInterface(
         v4 if isinstance(v4, IPv4Interface) else None,
         v6 if isinstance(v6, IPv6Interface) else None,
-        body.mac.lower() or None,
+        mac(body.mac) if body.mac else None,
     )
 
 

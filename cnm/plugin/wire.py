@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 
 from cnm.engine.wire import Strings, Wire
 
@@ -37,6 +37,16 @@ def _text(value: object) -> object:
 
 
 Texts = Annotated[dict[str, str], BeforeValidator(_texts)]
+
+
+def fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a message: the field and what it must be."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"invalid {where}: {reason[:1].lower()}{reason[1:]}"
 
 
 class Empty(Wire):
@@ -156,3 +166,67 @@ class RequestAddress(Wire):
 class ReleaseAddress(Wire):
     pool_id: str = Field(alias="PoolID")
     address: str = Field(alias="Address")
+
+
+# answers of others' plugins
+
+
+class Activated(Wire):
+    implements: list[str] = Field(default=[], alias="Implements")
+
+
+class NetworkCapabilities(Wire):
+    scope: str = Field(default="", alias="Scope")
+    connectivity_scope: str = Field(default="", alias="ConnectivityScope")
+    gateway_checker: bool = Field(default=False, alias="GwAllocChecker")
+
+
+class SkipGateway(Wire):
+    skip_ipv4: bool = Field(default=False, alias="SkipIPv4")
+    skip_ipv6: bool = Field(default=False, alias="SkipIPv6")
+
+
+class EndpointCreated(Wire):
+    interface: Interface = Field(default=Interface(), alias="Interface")
+
+
+class OperInfo(Wire):
+    value: dict[str, Any] = Field(default={}, alias="Value")
+
+
+class InterfaceName(Wire):
+    source: str = Field(default="", alias="SrcName")
+    prefix: str = Field(default="", alias="DstPrefix")
+
+
+class Route(Wire):
+    destination: str = Field(alias="Destination")
+    kind: int = Field(default=0, alias="RouteType")
+    next_hop: str = Field(default="", alias="NextHop")
+
+
+class Joined(Wire):
+    interface_name: InterfaceName = Field(default=InterfaceName(), alias="InterfaceName")
+    gateway: str = Field(default="", alias="Gateway")
+    gateway_ipv6: str = Field(default="", alias="GatewayIPv6")
+    routes: list[Route] = Field(default=[], alias="StaticRoutes")
+    disable_gateway_service: bool = Field(default=False, alias="DisableGatewayService")
+
+
+class IpamCapabilities(Wire):
+    requires_mac: bool = Field(default=False, alias="RequiresMACAddress")
+
+
+class AddressSpaces(Wire):
+    local: str = Field(default="", alias="LocalDefaultAddressSpace")
+    everywhere: str = Field(default="", alias="GlobalDefaultAddressSpace")
+
+
+class PoolGranted(Wire):
+    pool_id: str = Field(default="", alias="PoolID")
+    pool: str = Field(default="", alias="Pool")
+    data: Texts = Field(default={}, alias="Data")
+
+
+class AddressGranted(Wire):
+    address: str = Field(default="", alias="Address")

@@ -273,9 +273,9 @@ class BridgeDriver:
         if link is not None and mark is not None and mark[1] in (item.network_id, item.endpoint_id):
             self._reaper.delete(link.index)
 
-    def has_link(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
+    def in_use(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
         """See ``LinkWatcher``."""
-        return self._pairs.find(endpoint_id) is not None
+        return self._pairs.is_inside(endpoint_id)
 
     def diagnose(self) -> Sequence[tuple[str, bool | str, str]]:
         """See ``Diagnostic``."""

@@ -104,10 +104,13 @@ class Dockerd:
             time.sleep(0.02)
 
     def again(self) -> None:
-        """Start the engine that was ended."""
+        """Start the engine that was ended, without waiting for it."""
         (self.folder / "docker.sock").unlink(missing_ok=True)
         (self.folder / "dockerd.pid").unlink(missing_ok=True)  # its number may live again
         (self.folder / "hold").unlink()
+
+    def wait(self) -> None:
+        """Until the engine that was started again answers."""
         self._wait_until_it_answers()
 
     def log(self) -> str:

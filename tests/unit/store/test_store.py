@@ -166,7 +166,9 @@ def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="has schema 99.* knows up to 1: use a newer cnm"):
+    with pytest.raises(
+        StoreError, match=f"has schema 99.* knows up to {len(MIGRATIONS)}: use a newer cnm"
+    ):
         SqliteStore(path)
     assert path.read_bytes() == before
 
@@ -182,7 +184,7 @@ def test_migration_backs_up_first_and_runs_once(tmp_path: Path) -> None:
         assert store.all(Network) == [NETWORK]
         assert store.query("SELECT x FROM later") == [(1,)]
         store.close()
-    backup = SqliteStore(tmp_path / "cnm.db.v1.bak")
+    backup = SqliteStore(tmp_path / f"cnm.db.v{len(MIGRATIONS)}.bak")
     assert backup.all(Network) == [NETWORK]
     backup.close()
 

@@ -17,7 +17,7 @@ from typing import Any
 from cnm.idmap import IdMap
 from cnm.imageapi import ImageID
 from cnm.runtimeapi import Bind, Limits, ResourceLimit, Security, Tmpfs
-from cnm.types import EndpointRequest, IPAddress, Phase, SandboxID
+from cnm.types import EndpointRequest, IPAddress, Phase, PortBinding, SandboxID
 
 HOST_MODE = "host"
 NO_NETWORK = "none"
@@ -124,6 +124,8 @@ class ContainerDefinition:
     endpoints: Mapping[str, EndpointRequest] = field(default_factory=dict)
     names: NameService = NameService()
     exposed_ports: tuple[str, ...] = ()
+    ports: tuple[PortBinding, ...] = ()  # at its creation; later its sandbox's ``publish`` counts
+    publish_all: bool = False
     binds: tuple[Bind, ...] = ()
     tmpfs: tuple[Tmpfs, ...] = ()
     security: Security = Security()

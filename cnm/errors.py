@@ -13,6 +13,7 @@ line: what was being done, to what, what is wrong and, where it helps, what to d
     │   └── PoolOverlap           403  the pool overlaps another; carries ``pool``
     ├── NotFound                  404
     ├── Conflict                  409  it clashes with what exists
+    │   └── PortTaken             409  a host port is; carries ``endpoint_id``, if it is of ours
     ├── NotImplementedByDriver    501
     ├── NotSupported              501  nobody has built it yet
     ├── Unavailable               503  try again later, or something else must run first
@@ -73,6 +74,14 @@ class Conflict(CNMError):
     """The name or object exists already."""
 
     http_status = 409
+
+
+class PortTaken(Conflict):
+    """A host port is held by another program, or by the endpoint ``endpoint_id``."""
+
+    def __init__(self, message: str, endpoint_id: str = "") -> None:
+        super().__init__(message)
+        self.endpoint_id = endpoint_id
 
 
 class NotImplementedByDriver(CNMError):

@@ -275,6 +275,7 @@ class SandboxRecord:
     pid: int = 0  # adopted by --pid
     loopback_was_up: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    publish: tuple[PortBinding, ...] = ()  # as asked for; as they are, they stand in endpoints
 
 
 Record = Network | Endpoint | SandboxRecord

@@ -36,12 +36,27 @@ class Undo:
     ) -> None:
         if error is None:
             return
+        for failure in self._failures():
+            error.add_note(f"undo: {failure}")
+
+    def run(self) -> None:
+        """Take it down after all, though its block ended well: as a step of a larger one.
+
+        :raises Exception: the first that failed; the others were tried.
+        """
+        failures = self._failures()
+        if failures:
+            raise failures[0]
+
+    def _failures(self) -> list[Exception]:
+        failures: list[Exception] = []
         while self._steps:
             step, args = self._steps.pop()
             try:
                 step(*args)
             except Exception as failure:
-                error.add_note(f"undo: {failure}")
+                failures.append(failure)
+        return failures
 
 
 class Teardown:

@@ -26,6 +26,8 @@ from patience import patient
 
 from cnm.dns.handover import Handover
 from cnm.runtime.container.client import RuntimeClient
+from cnm.runtime.kernel import resident
+from cnm.runtime.kernel.resident import Place
 
 READY_TIMEOUT_S = patient(
     30.0
@@ -186,6 +188,7 @@ class LiveDaemon:
             for name in self._namespaces:
                 stack.callback(run, "ip", "netns", "del", name)
             stack.callback(self._end_resolver)
+            stack.callback(self._end_port_helper)
             stack.callback(self._end_containers)
             if self.running:
                 stack.callback(self.kill)
@@ -204,6 +207,16 @@ class LiveDaemon:
         """It outlives its daemon, too, and holds the namespaces that it serves."""
         if (self.exec_root / "dns.sock").exists():
             Handover(str(self.exec_root)).shutdown()
+
+    def _end_port_helper(self) -> None:
+        """It goes on while it holds ports of containers whose end no daemon has seen."""
+        try:
+            link = resident.connect(Place(str(self.exec_root), "ports"))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        with link:
+            peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 3 * 4)
+        os.kill(int.from_bytes(peer[:4], sys.byteorder), signal.SIGKILL)
 
     def __enter__(self) -> Self:
         return self

@@ -74,6 +74,14 @@ DNS = Group(
     },
 )
 
+FIREWALL = Group(
+    "Look into the host's packet filter",
+    {
+        "check": Entry("Show who can reach each published port", "firewall", "CHECK"),
+        "show": Entry("Show every rule and element of ours", "firewall", "SHOW"),
+    },
+)
+
 NETWORK = Group(
     "Manage networks",
     {
@@ -82,14 +90,16 @@ NETWORK = Group(
         "disconnect": Entry("Disconnect a container from a network", "connection", "DISCONNECT"),
         "dns": DNS,
         "doctor": Entry("Check the host, the networks and the kernel", "doctor", "DOCTOR"),
+        "firewall": FIREWALL,
         "inspect": Entry(
             "Display detailed information on one or more networks", "network", "INSPECT"
         ),
         "ls": Entry("List networks", "network", "LS", aliases=("list",)),
         "prune": Entry("Remove all unused networks", "network", "PRUNE"),
+        "publish": Entry("Publish ports of a container", "ports", "PUBLISH"),
         "rm": Entry("Remove one or more networks", "network", "RM", aliases=("remove",)),
+        "unpublish": Entry("Take published ports of a container back", "ports", "UNPUBLISH"),
     },
-    unbuilt=("publish", "unpublish", "firewall"),
     aliases=("network",),
 )
 

@@ -11,7 +11,7 @@ from cnm.cli.command import Call, Command, Flag
 from cnm.cli.errors import CommandError
 from cnm.cli.format import align, natural
 from cnm.cli.frames import STDERR, Demultiplexer
-from cnm.cli.publish import port_number
+from cnm.cli.publish import bound, port_number, shown
 
 _TOP_WIDTH = 20  # columns of `top` are wider than those of listings, in Docker too
 
@@ -81,7 +81,7 @@ def port(call: Call) -> int:
         lines = _of_one(ports, call.arguments[0], call.arguments[1])
     else:
         for private, bindings in ports.items():
-            lines += [f"{private} -> {_shown(binding)}" for binding in bindings or ()]
+            lines += bound(private, bindings)
     sys.stdout.write("".join(f"{line}\n" for line in sorted(lines, key=natural)))
     return 0
 
@@ -95,12 +95,7 @@ def _of_one(ports: Mapping[str, list[Mapping[str, str]]], name: str, wanted: str
     bindings = ports.get(f"{number}/{protocol or 'tcp'}")
     if not bindings:
         raise CommandError(f"Error: No public port '{wanted}' published for {name}")
-    return [_shown(binding) for binding in bindings]
-
-
-def _shown(binding: Mapping[str, str]) -> str:
-    address = binding.get("HostIp", "")
-    return f"{f'[{address}]' if ':' in address else address}:{binding.get('HostPort', '')}"
+    return [shown(binding) for binding in bindings]
 
 
 LOGS = Command(

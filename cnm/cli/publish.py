@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cnm.cli.errors import CommandError
 
@@ -141,3 +141,14 @@ def _exposed(text: str) -> Iterable[str]:
     if end < start:
         raise CommandError(f"{problem}invalid range specified for port: {ports}")
     return [f"{number}/{protocol}" for number in range(start, end + 1)]
+
+
+def bound(private: str, bindings: Iterable[Mapping[str, str]] | None) -> list[str]:
+    """``80/tcp -> 0.0.0.0:5005``, a line for each place where a port is published."""
+    return [f"{private} -> {shown(binding)}" for binding in bindings or ()]
+
+
+def shown(binding: Mapping[str, str]) -> str:
+    """``0.0.0.0:5005``, ``[::]:5005``."""
+    address = binding.get("HostIp", "")
+    return f"{f'[{address}]' if ':' in address else address}:{binding.get('HostPort', '')}"

@@ -6,35 +6,34 @@ import errno
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
-from cnm import labels
 from cnm.containerapi import NO_NETWORK, ContainerRecord
-from cnm.core import gateway
+from cnm.core import gateway, interfacenames
 from cnm.core.addressing import Addressing
+from cnm.core.endpointcheck import is_static, request_faults
 from cnm.core.events import Events
 from cnm.core.locks import Locks
 from cnm.core.naming import Naming
+from cnm.core.publishing import Publishing
 from cnm.core.registry import Registry
 from cnm.core.state import State
 from cnm.driverapi import NetworkDriver
 from cnm.errors import (
     CNMError,
-    Conflict,
     Forbidden,
     InvalidParameter,
     KernelError,
     NotFound,
     SandboxGone,
 )
-from cnm.sandboxapi import DefaultRoute, Sandbox, SandboxProvider
+from cnm.sandboxapi import Sandbox, SandboxProvider
 from cnm.types import (
     Endpoint,
     EndpointID,
     EndpointInterface,
     EndpointRequest,
-    JoinInfo,
     Network,
     NetworkID,
     Phase,
@@ -46,9 +45,7 @@ from cnm.undo import Teardown, Undo
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PREFIX = "eth"
 HOST = "host"  # the predefined network of containers without a stack of their own
-Routes = tuple[DefaultRoute | None, DefaultRoute | None]
 NetworksChanged = Callable[[SandboxID, Network, EndpointRequest | None], None]  # None: left
 
 
@@ -64,6 +61,7 @@ class Connections:
         events: Events,
         sandboxes: SandboxProvider,
         naming: Naming,
+        publishing: Publishing,
     ) -> None:
         self._state = state
         self._registry = registry
@@ -72,6 +70,7 @@ class Connections:
         self._events = events
         self._sandboxes = sandboxes
         self._naming = naming
+        self._publishing = publishing
         self._watchers: list[NetworksChanged] = []
 
     def watch(self, changed: NetworksChanged) -> None:
@@ -90,13 +89,17 @@ class Connections:
         """
         network = self._state.find_network(network_reference)
         record = self._state.find_sandbox(container_reference)
-        with self._locks.sandbox(record.id), self._locks.network(network.id):
+        with (
+            self._locks.sandbox(record.id),
+            self._locks.networks(self.concerned(record.id, network.id)),
+        ):
             network, record = self._still_there(network, record)
             self._check(network, record, request)
             endpoint = self._draft(network, record.id, request)
             if record.status is SandboxStatus.EXITED:
                 endpoint = self._reserve(network, endpoint)
             else:
+                self._publishing.check_on(network, record.publish)
                 endpoint = self._attach(network, record, endpoint)
         if endpoint.phase is Phase.ACTIVE:
             self._tell("connect", network, record)
@@ -110,13 +113,22 @@ class Connections:
         The caller holds the sandbox's lock. A network that cannot be joined is an error;
         those before it stay joined.
         """
-        for endpoint in self._state.endpoints_of_sandbox(record.id):
-            network = self._state.network(endpoint.network_id)
-            if endpoint.phase is not Phase.RESERVED or network is None:
-                continue
-            with self._locks.network(network.id):
-                self._attach(network, record, endpoint)
+        wishes = [
+            (network, endpoint)
+            for endpoint in self._state.endpoints_of_sandbox(record.id)
+            if endpoint.phase is Phase.RESERVED
+            and (network := self._state.network(endpoint.network_id)) is not None
+        ]
+        for left, (network, endpoint) in zip(reversed(range(len(wishes))), wishes, strict=True):
+            with self._locks.networks(self.concerned(record.id, network.id)):
+                # ports follow the default route, which is where it stays with the last one only
+                self._attach(network, record, endpoint, publish=left == 0)
             self._tell("connect", network, record)
+
+    def concerned(self, sandbox_id: SandboxID, *others: NetworkID) -> set[NetworkID]:
+        """The networks that ports of a sandbox are on, or may come to, and these."""
+        record = self._state.sandbox(sandbox_id)
+        return set(others) if record is None else self._publishing.networks(record, *others)
 
     def _still_there(
         self, network: Network, record: SandboxRecord
@@ -148,7 +160,7 @@ class Connections:
             raise Forbidden(
                 f"endpoint with name {record.name} already exists in network {network.name}"
             )
-        faults = _request_faults(network, request)
+        faults = request_faults(network, request)
         if faults:
             raise InvalidParameter("invalid endpoint settings:\n" + "\n".join(faults))
 
@@ -166,7 +178,7 @@ class Connections:
         """Keep the wish of a stopped container, and its static addresses."""
         with Undo() as undo:
             endpoint = replace(endpoint, phase=Phase.RESERVED)
-            if _is_static(endpoint.request):
+            if is_static(endpoint.request):
                 interface = self._static_only(network, endpoint.request)
                 undo.push(self._addressing.release_addresses, network, interface)
                 endpoint = replace(endpoint, interface=interface)
@@ -181,11 +193,20 @@ class Connections:
         )
         return self._addressing.request_addresses(families, request)
 
-    def _attach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> Endpoint:
+    def _attach(
+        self,
+        network: Network,
+        record: SandboxRecord,
+        endpoint: Endpoint,
+        *,
+        publish: bool = True,
+    ) -> Endpoint:
         driver = self._registry.driver(network.driver)
         before = endpoint
         with self._open(record) as sandbox, Undo() as undo:
-            name = self._interface_name(network, record, endpoint, sandbox.interface_names())
+            name = interfacenames.choose(
+                self._state, network, record, endpoint, sandbox.interface_names()
+            )
             revived = before.phase is Phase.RESERVED
             endpoint = replace(endpoint, phase=Phase.CREATING, interface_name=name, revived=revived)
             self._state.write(put=[endpoint])
@@ -193,9 +214,13 @@ class Connections:
             endpoint = replace(endpoint, interface=self._addresses(network, before, undo))
             endpoint = self._join(driver, network, record, endpoint, sandbox, undo)
             self._switch_gateway(record, endpoint, sandbox, undo)
+            moved = (
+                self._publishing.settle(record, record.publish, undo, endpoint) if publish else {}
+            )
             self._naming.join(network, record, endpoint, sandbox, undo)
+            endpoint = moved.pop(endpoint.id, endpoint)
             endpoint = replace(endpoint, phase=Phase.ACTIVE, revived=False)
-            self._state.write(put=[endpoint])
+            self._state.write(put=[*moved.values(), endpoint])
         return endpoint
 
     def _back_to(self, endpoint: Endpoint) -> None:
@@ -244,7 +269,9 @@ class Connections:
         undo.push(driver.delete_endpoint, network.id, endpoint.id)
         join = driver.join(network.id, endpoint.id, record.key, endpoint.interface_name, options)
         if not join.placed:
-            join = self._named(join, record, endpoint, sandbox)
+            join = interfacenames.of_moved(
+                self._state, join, record, endpoint, sandbox.interface_names()
+            )
             endpoint = replace(endpoint, interface_name=join.interface_name)
             undo.push(sandbox.remove_interface, join.interface_name)  # after leave, as engines do
         undo.push(driver.leave, network.id, endpoint.id)
@@ -257,61 +284,14 @@ class Connections:
             sandbox.add_interface(join, interface)
         return endpoint
 
-    def _named(
-        self, join: JoinInfo, record: SandboxRecord, endpoint: Endpoint, sandbox: Sandbox
-    ) -> JoinInfo:
-        """A link that is to be moved, with its name inside; without a link there is no way out."""
-        if not join.source_name:
-            return replace(join, gateway=None, gateway_ipv6=None, static_routes=())
-        if not join.name_prefix or labels.ENDPOINT_IFNAME in endpoint.request.driver_opts:
-            return join
-        taken = self._taken_names(record, endpoint, sandbox.interface_names())
-        return replace(join, interface_name=_lowest_free(join.name_prefix, taken))
-
     def _open(self, record: SandboxRecord) -> Sandbox:
         return self._sandboxes.open(record)
 
-    def _interface_name(
-        self,
-        network: Network,
-        record: SandboxRecord,
-        endpoint: Endpoint,
-        present: Collection[str],
-    ) -> str:
-        taken = self._taken_names(record, endpoint, present)
-        wanted = endpoint.request.driver_opts.get(labels.ENDPOINT_IFNAME)
-        if wanted is not None:
-            if wanted in taken:
-                raise Conflict(f'interface name "{wanted}" is taken in container {record.name}')
-            return wanted
-        prefix = network.options.get(labels.CONTAINER_IFACE_PREFIX, DEFAULT_PREFIX)
-        return _lowest_free(prefix, taken)
-
-    def _taken_names(
-        self, record: SandboxRecord, endpoint: Endpoint, present: Collection[str]
-    ) -> set[str]:
-        return set(present) | {
-            item.interface_name
-            for item in self._state.endpoints_of_sandbox(record.id)
-            if item.id != endpoint.id
-        }
-
     # default gateways
 
-    def routes(self, sandbox_id: SandboxID, besides: Endpoint | None = None) -> Routes:
+    def routes(self, sandbox_id: SandboxID, besides: Endpoint | None = None) -> gateway.Routes:
         """The default routes that a sandbox should have, with one more endpoint if given."""
-        endpoints = [
-            item
-            for item in self._state.endpoints_of_sandbox(sandbox_id)
-            if item.phase is Phase.ACTIVE
-        ]
-        if besides is not None:
-            endpoints.append(besides)
-        names: dict[NetworkID, str] = {}
-        for endpoint in endpoints:
-            network = self._state.network(endpoint.network_id)
-            names[endpoint.network_id] = network.name if network else ""
-        return gateway.choose(endpoints, names)
+        return gateway.routes(*gateway.of_sandbox(self._state, sandbox_id, besides))
 
     def _switch_gateway(
         self, record: SandboxRecord, joining: Endpoint, sandbox: Sandbox, undo: Undo
@@ -341,7 +321,10 @@ class Connections:
                 f"in {network.name} network mode"
             )
         record = self._state.find_sandbox(container_reference)
-        with self._locks.sandbox(record.id), self._locks.network(network.id):
+        with (
+            self._locks.sandbox(record.id),
+            self._locks.networks(self.concerned(record.id, network.id)),
+        ):
             endpoint = self._state.endpoint_between(network.id, record.id)
             if endpoint is None:
                 raise CNMError(f"container {record.id} is not connected to network {network.name}")
@@ -357,8 +340,12 @@ class Connections:
         for changed in self._watchers:
             changed(container.id, network, None)
 
-    def detach(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
+    def detach(
+        self, network: Network, record: SandboxRecord, endpoint: Endpoint, *, last: bool = False
+    ) -> None:
         """Undo a connect. The caller holds the sandbox's and the network's lock.
+
+        ``last``: it leaves the others too, so its ports move to none of them.
 
         :raises TeardownError: with all that failed; the record stays, marked for deletion.
         """
@@ -372,7 +359,27 @@ class Connections:
         with teardown.step():
             self._addressing.release_addresses(network, endpoint.interface)
         teardown.finish()
+        if not wish and not last:
+            self._move_ports(record)
         self._state.write(remove=[endpoint])
+
+    def _move_ports(self, record: SandboxRecord) -> None:
+        """A port that cannot be had elsewhere must not keep a container on a network."""
+        try:
+            self.settle_ports(record, moving=True)
+        except CNMError as error:
+            log.warning("container %s: %s; the next sweep tries again", record.name, error)
+
+    def settle_ports(self, record: SandboxRecord, *, moving: bool = False) -> bool:
+        """Publish what a sandbox asks for where its default route is; whether that was to do.
+
+        The caller holds the sandbox's lock, and those of all its networks.
+        """
+        with Undo() as undo:
+            current = self._state.sandbox(record.id) or record
+            changed = self._publishing.settle(current, current.publish, undo, moving=moving)
+            self._state.write(put=list(changed.values()))
+        return bool(changed)
 
     def _unlink(
         self,
@@ -380,10 +387,12 @@ class Connections:
         network: Network,
         record: SandboxRecord,
         endpoint: Endpoint,
-        routes_before: Routes,
+        routes_before: gateway.Routes,
     ) -> None:
         driver = self._registry.driver(network.driver)
         self._naming.leave(teardown, network, record, endpoint)
+        with teardown.step():
+            self._publishing.revoke(endpoint)
         with teardown.step():
             driver.leave(network.id, endpoint.id)
         if endpoint.join is not None and not endpoint.join.placed:
@@ -403,7 +412,7 @@ class Connections:
         except SandboxGone:
             log.debug("sandbox %s is gone, and its interfaces with it", record.name)
 
-    def _set_gateway(self, record: SandboxRecord, routes: Routes) -> None:
+    def _set_gateway(self, record: SandboxRecord, routes: gateway.Routes) -> None:
         try:
             with self._open(record) as sandbox:
                 sandbox.set_default_gateway(*routes)
@@ -418,12 +427,13 @@ class Connections:
         """The namespace of a container is gone: keep its wish and static addresses only.
 
         A disconnect that was under way is finished, a first connect undone: no wish stays.
-
         The caller holds the sandbox's and the network's lock.
         """
         driver = self._registry.driver(network.driver)
         teardown = Teardown(f"container {record.name} left {network.name}")
         self._naming.leave(teardown, network, record, endpoint)
+        with teardown.step():
+            self._publishing.revoke(endpoint)
         with teardown.step():
             driver.leave(network.id, endpoint.id)
         with teardown.step():
@@ -451,10 +461,11 @@ class Connections:
         parked = replace(
             endpoint,
             phase=Phase.RESERVED,
-            interface=static if _is_static(request) else EndpointInterface(),
+            interface=static if is_static(request) else EndpointInterface(),
             interface_name="",
             join=None,
             revived=False,
+            ports=(),
         )
         self._state.write(put=[parked])
 
@@ -473,45 +484,3 @@ class Connections:
 
 def _is_on_none(container: ContainerRecord | SandboxRecord | None) -> bool:
     return isinstance(container, ContainerRecord) and container.predefined == NO_NETWORK
-
-
-def _lowest_free(prefix: str, taken: Collection[str]) -> str:
-    number = 0
-    while f"{prefix}{number}" in taken:
-        number += 1
-    return f"{prefix}{number}"
-
-
-def _is_static(request: EndpointRequest) -> bool:
-    return request.ipv4 is not None or request.ipv6 is not None
-
-
-def _request_faults(network: Network, request: EndpointRequest) -> list[str]:
-    faults = []
-    if network.predefined and _is_static(request):
-        faults.append("user specified IP address is supported on user defined networks only")
-    if network.predefined and request.aliases:
-        faults.append(
-            "network-scoped alias is supported only for containers in user defined networks"
-        )
-    if not network.predefined:
-        for wanted, pools in ((request.ipv4, network.ipv4), (request.ipv6, network.ipv6)):
-            if wanted is not None and not any(wanted in pool.pool for pool in pools):
-                faults.append(f"no configured subnet or ip-range contain the IP address {wanted}")
-    return faults + _option_faults(request.driver_opts)
-
-
-def _option_faults(options: Mapping[str, str]) -> list[str]:
-    faults = []
-    try:
-        wanted_servers = options.get(labels.ENDPOINT_DNS_SERVERS, "")
-        labels.parse_dns_servers(labels.ENDPOINT_DNS_SERVERS, wanted_servers)
-    except InvalidParameter as error:
-        faults.append(str(error))
-    wanted_name = options.get(labels.ENDPOINT_IFNAME)
-    if wanted_name is not None:
-        try:
-            labels.parse_ifname(labels.ENDPOINT_IFNAME, wanted_name)
-        except InvalidParameter as error:
-            faults.append(str(error))
-    return faults

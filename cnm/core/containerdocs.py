@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from cnm.containerapi import ContainerRecord, ContainerStatus
+from cnm.core import portdocs
 from cnm.core.containerfiles import HOSTNAME, HOSTS, RESOLV_CONF, ContainerFiles
 from cnm.core.etc import Etc
 from cnm.core.execs import ExecProcesses
@@ -114,13 +115,14 @@ class ContainerDocuments:
     def _settings(self, record: ContainerRecord) -> Document:
         settings = self._inspector.settings(record.id)
         running = record.status is ContainerStatus.RUNNING
+        exposed = record.definition.exposed_ports
         stack = self._state.sandbox(record.id)
         up = stack is not None and stack.status is SandboxStatus.RUNNING
         return {
             **settings,
             "SandboxID": record.id if up else "",
             "SandboxKey": stack.key if up and stack is not None else "",
-            "Ports": dict.fromkeys(record.definition.exposed_ports) if running else {},
+            "Ports": portdocs.bound(exposed, self._published(record)) if running else {},
             "Networks": self._networks(record),
         }
 
@@ -132,8 +134,10 @@ class ContainerDocuments:
     def _listed_ports(self, record: ContainerRecord) -> list[dict[str, Any]]:
         if record.status is not ContainerStatus.RUNNING:
             return []
-        pairs = (port.partition("/") for port in record.definition.exposed_ports)
-        return [{"PrivatePort": int(port), "Type": kind} for port, _, kind in pairs]
+        return portdocs.listed(record.definition.exposed_ports, self._published(record))
+
+    def _published(self, record: ContainerRecord) -> portdocs.Ports:
+        return portdocs.published(self._state, record.id)
 
 
 def status_text(record: ContainerRecord, now_ns: int) -> str:

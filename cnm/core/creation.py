@@ -117,6 +117,7 @@ class Creation:
             record.created_ns,
             adopted=False,
             labels=record.definition.labels,
+            publish=record.definition.ports,
         )
 
     def _resolved(self, wish: ContainerDefinition) -> ContainerDefinition:
@@ -218,6 +219,7 @@ def _check_shared(wish: ContainerDefinition, shared: bool) -> None:
         "dns and the network mode": wish.names
         != replace(NameService(), hosts=wish.names.hosts, links=wish.names.links),
         "custom host-to-IP mapping and the network mode": bool(wish.names.hosts),
+        "port publishing and the container type network mode": bool(wish.ports) or wish.publish_all,
         "port exposing and the container type network mode": bool(wish.exposed_ports),
     }
     for text, conflicting in what.items():

@@ -25,6 +25,8 @@ from cnm.core.inspect import Inspector
 from cnm.core.locks import Locks
 from cnm.core.namerepair import NamingRepair
 from cnm.core.naming import Naming
+from cnm.core.ports import Ports
+from cnm.core.publishing import Publishing
 from cnm.core.reconcile import Reconciler
 from cnm.core.recovery import Recovery
 from cnm.core.registry import Registry
@@ -72,6 +74,7 @@ class Core:
     documents: ContainerDocuments
     names: NameInsight
     guests: Guests
+    ports: Ports
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -117,10 +120,13 @@ def build(
     addressing = Addressing(state, registry, locks, host_routes)
     networks = Networks(state, registry, locks, addressing, events, settings)
     naming = Naming(state, names, machinery.settings)
-    connections = Connections(state, registry, locks, addressing, events, sandboxes, naming)
+    publishing = Publishing(state, registry)
+    connections = Connections(
+        state, registry, locks, addressing, events, sandboxes, naming, publishing
+    )
     stacks = Sandboxes(state, locks, connections, events, sandboxes, naming)
     files = ContainerFiles(machinery.settings.root, machinery.remove_tree)
-    runs = Runs(state, stacks, machinery, files, naming)
+    runs = Runs(state, stacks, machinery, files, naming, publishing)
     waits = Waits()
     endings = Endings(state, locks, events, stacks, machinery, runs, files, waits)
     execs = ExecProcesses(state, machinery, endings)
@@ -167,4 +173,5 @@ def build(
         ContainerDocuments(state, inspector, files, runs.etc, execs),
         names,
         guests,
+        Ports(state, locks, publishing, registry, events),
     )

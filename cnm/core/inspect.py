@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnm.containerapi import ContainerRecord, ContainerStatus
+from cnm.core import portdocs
 from cnm.core.addressing import Addressing
 from cnm.core.naming import dns_names, is_named
 from cnm.core.state import State
@@ -136,7 +137,7 @@ class Inspector:
             "Driver": "",
             "Platform": "linux",
             "Mounts": [],
-            "HostConfig": {"NetworkMode": "none", "PortBindings": {}},
+            "HostConfig": {"NetworkMode": "none", "PortBindings": portdocs.asked(record.publish)},
             "Config": {
                 "Hostname": "",
                 "Image": record.key,
@@ -147,6 +148,7 @@ class Inspector:
                 **self.settings(record.id),
                 "SandboxID": record.id,
                 "SandboxKey": record.key,
+                "Ports": portdocs.bound((), portdocs.published(self._state, record.id)),
                 "Networks": self.networks(record.id, record.name),
             },
         }
@@ -161,7 +163,7 @@ class Inspector:
             "ImageID": "",
             "Command": "",
             "Created": record.created_ns // 1_000_000_000,
-            "Ports": [],
+            "Ports": portdocs.listed((), portdocs.published(self._state, record.id)),
             "Labels": dict(record.labels),
             "State": record.status.value,
             "Status": _status(record) if running else "Exited (0)",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from cnm.types import NetworkID, SandboxID
 
@@ -97,6 +97,14 @@ class Locks:
     ) -> contextlib.AbstractContextManager[None]:
         """Shared while endpoints come and go, exclusive while the network itself changes."""
         return self._networks.hold(network_id, exclusive=exclusive)
+
+    @contextlib.contextmanager
+    def networks(self, network_ids: Iterable[NetworkID]) -> Iterator[None]:
+        """Shares of several networks' locks, in the order of their ids: no two wait in a circle."""
+        with contextlib.ExitStack() as stack:
+            for network_id in sorted(set(network_ids)):
+                stack.enter_context(self._networks.hold(network_id, exclusive=False))
+            yield
 
     def space(self, ipam_driver: str) -> contextlib.AbstractContextManager[None]:
         """While an IPAM driver is asked: it has no locks of its own."""

@@ -12,6 +12,7 @@ from cnm.containerapi import Command, ContainerDefinition
 from cnm.errors import InvalidParameter
 from cnm.imageapi import ImageConfig
 from cnm.runtimeapi import ProcessSpec
+from cnm.types import PortBinding
 
 
 def merged(definition: ContainerDefinition, image: ImageConfig) -> ContainerDefinition:
@@ -38,9 +39,22 @@ def merged(definition: ContainerDefinition, image: ImageConfig) -> ContainerDefi
         definition,
         command=command,
         exposed_ports=tuple(ports),
+        ports=_published(definition, ports),
         labels=labels,
         stop_signal=definition.stop_signal or image.stop_signal,
         config=config,
+    )
+
+
+def _published(definition: ContainerDefinition, exposed: Iterable[str]) -> tuple[PortBinding, ...]:
+    """What is to be published; with ``-P`` also what is exposed and was given no port."""
+    if not definition.publish_all:
+        return definition.ports
+    given = {f"{port.container_port}/{port.protocol}" for port in definition.ports}
+    pairs = (key.partition("/") for key in exposed if key not in given)
+    return (
+        *definition.ports,
+        *(PortBinding(protocol, int(number)) for number, _, protocol in pairs),
     )
 
 

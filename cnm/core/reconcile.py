@@ -212,9 +212,10 @@ class Reconciler:
 
         Under its locks nothing is under way: what is half-way then was left so.
         """
+        sandbox_id, network_id = endpoint.sandbox_id, endpoint.network_id
         with (
-            self._locks.sandbox(endpoint.sandbox_id),
-            self._locks.network(endpoint.network_id),
+            self._locks.sandbox(sandbox_id),
+            self._locks.networks(self._connections.concerned(sandbox_id, network_id)),
         ):
             current = self._state.endpoint(endpoint.id)
             if current is None:
@@ -306,6 +307,7 @@ class Reconciler:
                     record.key if running else None,
                     endpoint.interface_name,
                     endpoint.request.driver_opts,
+                    endpoint.ports,
                 )
             )
         return states
@@ -349,10 +351,20 @@ class Reconciler:
                 with self._provider.open(current) as sandbox:
                     found = sandbox.repair(placed, *self._connections.routes(record.id))
                     repairs += self._names.sandbox(current, sandbox)
+                repairs += self._restore_ports(current)
             except SandboxGone:
                 return []  # it went just now: the next round notices
             named = [replace(item, name=f"{item.name} in {record.name}") for item in found]
             return repairs + named
+
+    def _restore_ports(self, record: SandboxRecord) -> list[Repair]:
+        """Ports that could not be published where they should be; their drivers keep the rest."""
+        with self._locks.networks(self._connections.concerned(record.id)):
+            try:
+                changed = self._connections.settle_ports(record)
+            except CNMError as error:
+                return [Repair(FAILURE, f"ports of {record.name}", str(error))]
+        return [Repair("ports", record.name, "published again")] if changed else []
 
     def _revive(self, record: SandboxRecord) -> list[Repair]:
         """Finish an adoption that was cut off: its networks are wishes still."""

@@ -23,6 +23,7 @@ from cnm.core import merging
 from cnm.core.containerfiles import ContainerFiles
 from cnm.core.etc import Etc
 from cnm.core.naming import Naming
+from cnm.core.publishing import Publishing
 from cnm.core.sandboxes import Sandboxes
 from cnm.core.state import State
 from cnm.errors import Conflict, InvalidParameter, NotFound
@@ -64,9 +65,11 @@ class Runs:
         machinery: Machinery,
         files: ContainerFiles,
         naming: Naming,
+        publishing: Publishing,
     ) -> None:
         self._state = state
         self._sandboxes = sandboxes
+        self._publishing = publishing
         self._machinery = machinery
         self._runtime = machinery.runtime
         self.files = files
@@ -187,8 +190,10 @@ class Runs:
         :raises CNMError: nothing is left running.
         """
         self._refuse_dead_partner(record)
+        stack = self._state.sandbox(record.id)
+        if stack is not None:
+            self._publishing.check(stack, stack.publish)
         with Undo() as undo:
-            stack = self._state.sandbox(record.id)
             if record.own_stack and stack is not None:
                 stack = self._sandboxes.bring_up(stack, self.ids(record))
                 undo.push(self._sandboxes.take_down, stack)

@@ -88,6 +88,7 @@ class Sandboxes:
                 pid=pid,
                 loopback_was_up=loopback_up,
                 labels=labels or {},
+                publish=former.publish if former else (),
             )
             with self._locks.sandbox(record.id), Undo() as undo:
                 self._state.write(put=[record], durable=True)
@@ -168,7 +169,7 @@ class Sandboxes:
             if network is None:
                 self._state.write(remove=[endpoint])
             else:
-                self._connections.detach(network, record, endpoint)
+                self._connections.detach(network, record, endpoint, last=True)
 
     def _give_back(self, record: SandboxRecord) -> None:
         if record.status is SandboxStatus.EXITED:

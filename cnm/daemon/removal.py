@@ -161,7 +161,7 @@ def _remove_files(settings: Settings) -> None:
         path.unlink(missing_ok=True)
     for path in (*settings.root.glob(f"{DATABASE}*"), settings.root / "lock"):
         path.unlink(missing_ok=True)
-    for resident in ("supervisor", "dns"):
+    for resident in ("supervisor", "dns", "ports"):
         for path in settings.exec_root.glob(f"{resident}.*"):
             path.unlink(missing_ok=True)
     if (settings.root / IMAGES).is_dir():

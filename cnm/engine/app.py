@@ -20,6 +20,7 @@ from cnm.engine import (
     names,
     networks,
     ours,
+    publishing,
     streams,
     system,
 )
@@ -60,6 +61,7 @@ def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.
     app.include_router(images.routes(core))
     app.include_router(events.routes(core, stopping))
     app.include_router(ours.routes(core))
+    app.include_router(publishing.routes(core))
     app.include_router(names.routes(core, stopping))
     app.include_router(docs.routes(app))
     app.include_router(system.absent())

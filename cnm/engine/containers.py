@@ -9,8 +9,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from cnm.containerapi import ContainerRecord, ContainerStatus
+from cnm.core import portdocs
 from cnm.core.facade import Core
-from cnm.engine import shape
+from cnm.engine import ports, shape
 from cnm.engine.answers import Json
 from cnm.engine.filters import Filters, truth
 from cnm.engine.frame import asked_version
@@ -41,6 +42,7 @@ def routes(core: Core) -> APIRouter:
         every = truth(all) or many is not None or "status" in wanted
         records = sorted(core.containers.everything(), key=lambda record: -record.created_ns)
         records = [record for record in records if _in_time(core, record, wanted)]
+        records = [record for record in records if _has_ports(record, wanted)]
         shown = [record for record in records if every or _runs(record)]
         documents = (_summary(core, record) for record in shown if _exited(record, wanted))
         found = [document for document in documents if _left(document, wanted)]
@@ -88,7 +90,22 @@ def _check(wanted: Filters) -> None:
     for value in wanted.get("exited"):
         if not value.lstrip("-").isdigit():
             raise InvalidParameter(f"invalid filter 'exited={value}'")
+    for key in ("expose", "publish"):
+        ports.wanted_ports(key, wanted.get(key))
     wanted.boolean("is-task")
+
+
+def _has_ports(record: ContainerRecord | SandboxRecord, wanted: Filters) -> bool:
+    """``expose`` and ``publish``: ports of the container, by what was asked for, as Docker's."""
+    if isinstance(record, ContainerRecord):
+        exposed = set(record.definition.exposed_ports)
+        published = set(record.definition.host_config.get("PortBindings") or ())
+    else:
+        published = exposed = {portdocs.key(port) for port in record.publish}
+    return all(
+        key not in wanted or bool(there & ports.wanted_ports(key, wanted.get(key)))
+        for key, there in (("expose", exposed), ("publish", published))
+    )
 
 
 def _limit(text: str) -> int | None:
@@ -113,8 +130,7 @@ def _in_time(core: Core, record: ContainerRecord | SandboxRecord, wanted: Filter
 def _left(document: Mapping[str, Any], wanted: Filters) -> bool:
     """Whether a summary passes the filters.
 
-    There are no health checks, tasks of a cluster or published ports: filters for those
-    leave none.
+    There are no health checks and no tasks of a cluster: filters for those leave none.
     """
     names = [name for given in document["Names"] for name in (given, given.removeprefix("/"))]
     networks = document["NetworkSettings"]["Networks"]
@@ -126,11 +142,9 @@ def _left(document: Mapping[str, Any], wanted: Filters) -> bool:
         and wanted.exact("status", document["State"])
         and wanted.exact("network", *networks, *ids)
         and wanted.exact("ancestor", *_ancestors(document))
-        and wanted.exact("expose", *_exposed(document))
         and wanted.exact("volume", *_volumes(document))
         and wanted.exact("health", "none")
         and wanted.boolean("is-task") is not True
-        and "publish" not in wanted
     )
 
 
@@ -138,12 +152,6 @@ def _ancestors(document: Mapping[str, Any]) -> list[str]:
     name, image_id = str(document["Image"]), str(document["ImageID"])
     digits = image_id.removeprefix("sha256:")
     return [name, name.removesuffix(":latest"), f"{name}:latest", image_id, digits, digits[:12]]
-
-
-def _exposed(document: Mapping[str, Any]) -> list[str]:
-    ports = document["Ports"]
-    both = [(str(port["PrivatePort"]), f"{port['PrivatePort']}/{port['Type']}") for port in ports]
-    return [text for pair in both for text in pair]
 
 
 def _volumes(document: Mapping[str, Any]) -> list[str]:

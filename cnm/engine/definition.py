@@ -22,7 +22,7 @@ from cnm.containerapi import (
     UsernsMode,
 )
 from cnm.core import restart
-from cnm.engine import mounts
+from cnm.engine import mounts, ports
 from cnm.engine.addressing import endpoint_request
 from cnm.engine.createbody import REFUSED, ContainerCreateBody, HostConfigBody
 from cnm.engine.versions import ApiVersion
@@ -32,14 +32,12 @@ from cnm.runtimeapi import Limits, ResourceLimit, Security
 from cnm.types import EndpointRequest, IPAddress
 
 _SEVERAL_ENDPOINTS = ApiVersion(1, 44)
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
 _SIZE = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE)
 _FACTORS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _CPU_PERIOD_US = 100_000  # the kernel's default
 _LOGGING = "failed to initialize logging driver: "
 _LOG_DRIVERS = ("", "json-file", "none")
 _DISCARDED = "Published ports are discarded when using host network mode"
-PUBLISHING = "publishing ports is not supported yet"
 
 
 def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefinition:
@@ -47,6 +45,8 @@ def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefin
     host = body.host_config
     _refuse_unsupported(body, host)
     mode = _network_mode(host.network_mode)
+    wishes = tuple(ports.bindings(host.port_bindings))
+    published = (f"{wish.container_port}/{wish.protocol}" for wish in wishes)
     mounted = mounts.files(body)
     config = body.model_dump(by_alias=True, exclude={"host_config", "networking", "healthcheck"})
     return ContainerDefinition(
@@ -58,7 +58,9 @@ def definition(body: ContainerCreateBody, version: ApiVersion) -> ContainerDefin
         network_mode=mode,
         endpoints=_endpoints(body, mode, version),
         names=_names(host),
-        exposed_ports=tuple(_ports(body.exposed_ports)),
+        exposed_ports=tuple(dict.fromkeys((*ports.exposed(body.exposed_ports), *published))),
+        ports=wishes if mode != HOST_MODE else (),
+        publish_all=host.publish_all_ports and mode != HOST_MODE,
         binds=mounted.binds,
         tmpfs=mounted.tmpfs,
         security=_security(host),
@@ -102,9 +104,6 @@ def warnings(body: ContainerCreateBody) -> list[str]:
 
 
 def _refuse_unsupported(body: ContainerCreateBody, host: HostConfigBody) -> None:
-    published = any(host.port_bindings.values()) or host.publish_all_ports
-    if published and host.network_mode != HOST_MODE:
-        raise NotSupported(PUBLISHING)
     if body.healthcheck.get("Test") not in (None, [], ["NONE"]):
         raise NotSupported("health checks are not supported yet")
     for name, (flag, harmless) in REFUSED.items():
@@ -221,16 +220,6 @@ def _link(text: str) -> tuple[str, str]:
     if not name or not alias or any(c.isspace() for c in alias):
         raise InvalidParameter(f"bad format for links: {text}")
     return name, alias
-
-
-def _ports(keys: Iterable[str]) -> Iterable[str]:
-    for key in keys:
-        found = _PORT.fullmatch(key)
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-        if found is None or not 0 < first <= last <= 65535:
-            raise InvalidParameter(f"invalid port specification: {key}")
-        for port in range(first, last + 1):
-            yield f"{port}/{found[3] or 'tcp'}"
 
 
 # limits

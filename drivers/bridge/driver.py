@@ -6,8 +6,6 @@ on one network's definition and those on one sandbox. What is known of networks 
 in two dicts, of which only single atomic operations are used (``setdefault`` to claim a
 bridge's name, so that of two networks that want one name only one gets it); what
 networks share in the kernel, its owner guards.
-
-Publishing ports (``ExternalConnectivity``) is to come here.
 """
 
 from __future__ import annotations
@@ -17,12 +15,14 @@ from typing import Any
 
 from cnm import labels
 from cnm.driverapi import Capability, DriverContext
-from cnm.drivers.bridge import diagnosis
+from cnm.drivers.bridge import diagnosis, insight
 from cnm.drivers.bridge.device import BridgePlan, Bridges
 from cnm.drivers.bridge.firewall import NetworkPolicy
 from cnm.drivers.bridge.forwarding import Forwarding
 from cnm.drivers.bridge.options import GatewayMode, parse_endpoint, parse_network
 from cnm.drivers.bridge.others import OthersForwarding
+from cnm.drivers.bridge.porthelper import PortHelper
+from cnm.drivers.bridge.publishing import Publishing
 from cnm.drivers.bridge.reaper import Reaper
 from cnm.drivers.bridge.record import NetworkRecord, complete
 from cnm.drivers.bridge.ruleset import Ruleset
@@ -38,10 +38,13 @@ from cnm.types import (
     EndpointID,
     EndpointInterface,
     EndpointState,
+    FirewallEntry,
     JoinInfo,
     NetworkID,
     NetworkSpec,
     OwnedObject,
+    PortBinding,
+    Reach,
     Repair,
     SandboxKey,
 )
@@ -56,11 +59,12 @@ _NO_NETWORK = NetworkID("")
 def create(context: DriverContext) -> BridgeDriver:
     """The driver of the namespace of the calling thread."""
     reaper = Reaper([Netlink() for _ in range(_DELETIONS)], Departures())
-    return BridgeDriver(Netlink(), LibNft(), reaper, context.settings, context.options)
+    helper = PortHelper(context.exec_root)
+    return BridgeDriver(Netlink(), LibNft(), reaper, helper, context.settings, context.options)
 
 
 class BridgeDriver:
-    """NetworkDriver and what else it can do: see the protocols by which the methods are grouped."""
+    """NetworkDriver and all that is optional but PeerListener, Repairable and RulesOwner."""
 
     name = "bridge"
     capability = Capability()
@@ -70,10 +74,12 @@ class BridgeDriver:
         netlink: Netlink,
         nft: Nft,
         reaper: Reaper,
+        helper: PortHelper,
         settings: HostSettings,
         defaults: Mapping[str, str],
     ) -> None:
         self._netlink = netlink
+        self._nft = nft
         self._defaults = defaults
         self._reaper = reaper
         self._bridges = Bridges(netlink, self._reaper)
@@ -81,11 +87,13 @@ class BridgeDriver:
         self._ruleset = Ruleset(nft, generation)
         self._others = OthersForwarding(nft, generation)
         self._forwarding = Forwarding(settings, netlink, self._ruleset.guard)
+        self._publishing = Publishing(helper, self._ruleset, self._pairs, netlink, settings)
         self._networks: dict[NetworkID, NetworkRecord] = {}
         self._bridge_names: dict[str, NetworkID] = {}
 
     def close(self) -> None:
         """Close its sockets. What it made stays."""
+        self._publishing.close()
         self._reaper.close()
         self._netlink.close()
 
@@ -135,6 +143,8 @@ class BridgeDriver:
             self._delete_unknown(network_id)
             return
         teardown = Teardown(f"remove bridge {known.bridge.name}")
+        with teardown.step():
+            self._publishing.forget_network(network_id)
         for endpoint_id in list(known.endpoints):
             with teardown.step():
                 self._pairs.remove(endpoint_id)
@@ -169,7 +179,8 @@ class BridgeDriver:
         return completed
 
     def delete_endpoint(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
-        """Its link too, if it never left."""
+        """Its ports and its link too, if it never left."""
+        self._publishing.revoke(endpoint_id)
         self._pairs.remove(endpoint_id)
         known = self._networks.get(network_id)
         if known is not None:
@@ -205,6 +216,52 @@ class BridgeDriver:
         """Remove the pair; the pairs of several callers go together."""
         self._pairs.remove(endpoint_id)
 
+    # PublishChecker and ExternalConnectivity
+
+    def check_external_connectivity(
+        self, network_id: NetworkID, ports: Sequence[PortBinding]
+    ) -> None:
+        """See ``PublishChecker``."""
+        self._publishing.check(self._known(network_id), ports)
+
+    def program_external_connectivity(
+        self, network_id: NetworkID, endpoint_id: EndpointID, ports: Sequence[PortBinding]
+    ) -> Sequence[PortBinding]:
+        """See ``ExternalConnectivity``."""
+        known = self._known(network_id)
+        interface = known.endpoints.get(endpoint_id)
+        if interface is None:
+            raise NotFound(f"endpoint {endpoint_id} not found")
+        return self._publishing.program(known, endpoint_id, interface, ports)
+
+    def revoke_external_connectivity(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
+        """See ``ExternalConnectivity``."""
+        self._publishing.revoke(endpoint_id)
+
+    # FirewallInsight
+
+    def firewall_rules(self) -> Sequence[FirewallEntry]:
+        """See ``FirewallInsight``."""
+        networks = {
+            endpoint_id: item.network_id
+            for endpoint_id, item in self._publishing.published().items()
+        }
+        owners = {
+            item: (networks.get(endpoint_id) if endpoint_id else network_id, endpoint_id)
+            for item, (network_id, endpoint_id) in self._ruleset.owners().items()
+        }
+        return list(insight.entries(self._nft, owners))
+
+    def firewall_reach(self) -> Sequence[Reach]:
+        """See ``FirewallInsight``."""
+        reachability = insight.Reachability(self._nft.base_chains())
+        return [
+            reach
+            for endpoint_id, item in self._publishing.published().items()
+            if (known := self._networks.get(item.network_id)) is not None
+            for reach in reachability.of(known, endpoint_id, item)
+        ]
+
     # Repairable
 
     def owned(self) -> Collection[OwnedObject]:
@@ -221,6 +278,8 @@ class BridgeDriver:
         ]
         found += [OwnedObject("table", name, _NO_NETWORK) for name in self._ruleset.stale()]
         found += [OwnedObject("chain", name, _NO_NETWORK) for name in self._others.stale()]
+        stale = self._publishing.stale(self._records())
+        found += [OwnedObject("port", name, _NO_NETWORK) for name in stale]
         strays = self._bridges.stray_addresses(self._plans())
         return found + [OwnedObject("address", str(stray), _NO_NETWORK) for stray in strays]
 
@@ -247,6 +306,10 @@ class BridgeDriver:
             put_right = self._pairs.keep if state.handed_over else self._pairs.restore
             with trouble.step():
                 repairs += put_right(wanted)
+            with trouble.step():
+                repairs += self._publishing.restore(
+                    known, state.endpoint_id, state.interface, state.ports
+                )
         trouble.finish()
         return repairs
 
@@ -259,6 +322,9 @@ class BridgeDriver:
         """Looks again first: a link by its mark, elements by what is known now."""
         if item.kind == "table":
             self._ruleset.remove_stale()
+            return
+        if item.kind == "port":
+            self._publishing.remove_stale(self._records())
             return
         if item.kind == "chain":
             self._others.remove_stale()
@@ -292,8 +358,11 @@ class BridgeDriver:
     def _policy(self, known: NetworkRecord) -> NetworkPolicy:
         return known.policy(adopted=self._bridges.is_adopted(known.bridge))
 
+    def _records(self) -> list[NetworkRecord]:
+        return list(self._networks.values())
+
     def _plans(self) -> list[BridgePlan]:
-        return [known.bridge for known in list(self._networks.values())]
+        return [known.bridge for known in self._records()]
 
     def _learn(self, new: NetworkRecord) -> None:
         holder = self._bridge_names.setdefault(new.bridge.name, new.spec.id)
@@ -314,6 +383,7 @@ class BridgeDriver:
     def _rules_in_order(self, known: NetworkRecord) -> list[Repair]:
         policy = self._policy(known)
         repairs = self._ruleset.restore(known.spec.id, policy)
+        repairs += self._publishing.rules_in_order(known.spec.id)
         return [*repairs, *self._others.add(known.spec.id, policy)]
 
     def _put_in_order(self, known: NetworkRecord) -> list[Repair]:

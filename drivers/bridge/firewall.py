@@ -36,8 +36,14 @@ works without br_netfilter. ``meta ibrname`` was left because it is an optional 
 kernel that not all have; bridge port isolation because it has no exceptions, which
 ``--link`` will need.
 
-Publishing ports will add its chains (*prerouting*, *output*) and its accepts in *direct*
-here; ``--link`` its accepted pairs before the rules for ICC in both tables.
+Published ports are elements too (portmap.py): what is sent to an address of the host, and to
+no other (*prerouting*, *output*: ``fib daddr type local``, or we would take transit traffic), is
+looked up by protocol, address and port in four maps and sent on to a container. What comes back
+into the network where it came from, and what has a loopback address, gets the bridge's address;
+everybody else keeps his own. 127.0.0.0/8 is dropped where it arrives from outside (*loopback*):
+our bridges route it, and a port published there is for this host alone.
+
+``--link`` will add its accepted pairs before the rules for ICC in both tables.
 """
 
 from __future__ import annotations
@@ -46,18 +52,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from cnm.drivers.bridge import rules
 from cnm.drivers.bridge.options import GatewayMode, NetworkOptions
-from cnm.runtime.kernel.nft import Batch, Chain, Map, Rule, Set, Table
+from cnm.runtime.kernel.nft import Batch, Table
 from cnm.types import IPAddress, IPNetwork, NetworkSpec
 
 TABLE = "cnm-bridge"
 ROUTED_FAMILY = "inet"
 SWITCHED_FAMILY = "bridge"
-
-# Interface groups of our veths: "CNM" and two flags. Below 2**31, where deletions have theirs.
-_GROUP_BASE = 0x434E4D00
-_GUARDED = 1
-_ICC_OFF = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,8 @@ def policy(
 
 def port_group(*, guarded: bool, icc: bool) -> int:
     """Interface group of a container's port; 0, everybody's, if nothing is forbidden it."""
-    flags = (_GUARDED if guarded else 0) | (0 if icc else _ICC_OFF)
-    return _GROUP_BASE | flags if flags else 0
+    flags = (rules.GUARDED if guarded else 0) | (0 if icc else rules.ICC_OFF)
+    return rules.GROUP_BASE | flags if flags else 0
 
 
 def members(network: NetworkPolicy) -> Iterator[Member]:
@@ -133,6 +135,7 @@ def members(network: NetworkPolicy) -> Iterator[Member]:
     if network.internal:
         yield Member("internal", bridge)
         return
+    yield Member("hairpin", f"{bridge} . {bridge}")
     if network.ipv4 is not None:
         yield from _family_members("ipv4", bridge, network.ipv4)
     if network.ipv6 is not None:
@@ -172,25 +175,24 @@ def routed_table(content: Iterable[Member]) -> Table:
         TABLE,
         sets=tuple(
             replace(kind, elements=tuple(item.key for item in held if item.set == kind.name))
-            for kind in _SETS
+            for kind in rules.SETS
         ),
         maps=tuple(
-            Map(
-                name,
-                key,
-                value,
-                tuple((item.key, item.value) for item in held if item.set == name and item.value),
-                comment,
+            replace(
+                kind,
+                elements=tuple(
+                    (item.key, item.value) for item in held if item.set == kind.name and item.value
+                ),
             )
-            for name, key, value, comment in _MAPS
+            for kind in rules.MAPS
         ),
-        chains=_ROUTED_CHAINS,
+        chains=rules.ROUTED_CHAINS,
     )
 
 
 def switched_table() -> Table:
     """Table ``bridge cnm-bridge``: always the same."""
-    return Table(SWITCHED_FAMILY, TABLE, sets=(), maps=(), chains=_SWITCHED_CHAINS)
+    return Table(SWITCHED_FAMILY, TABLE, sets=(), maps=(), chains=rules.SWITCHED_CHAINS)
 
 
 def change(gone: Iterable[Member], new: Iterable[Member]) -> Batch:
@@ -205,167 +207,8 @@ def change(gone: Iterable[Member], new: Iterable[Member]) -> Batch:
 
 def set_names() -> tuple[str, ...]:
     """Sets and maps of the routed table."""
-    return (*(kind.name for kind in _SETS), *(name for name, *_ in _MAPS))
+    return (*(kind.name for kind in rules.SETS), *(kind.name for kind in rules.MAPS))
 
 
 def _quoted(interface: str) -> str:
     return f'"{interface}"'
-
-
-_SETS = (
-    Set("bridges", ("ifname",), comment="the bridges of our networks"),
-    Set("shared", ("ifname",), comment="bridges of others that networks of ours are on"),
-    Set(
-        "shared_ipv4",
-        ("ifname", "ipv4_addr"),
-        comment="our subnets on those: all that is ours there",
-        flags=("interval",),
-    ),
-    Set(
-        "shared_ipv6",
-        ("ifname", "ipv6_addr"),
-        comment="our subnets on those: all that is ours there",
-        flags=("interval",),
-    ),
-    Set("same_network", ("ifname",) * 2, comment="containers of these may talk to each other"),
-    Set("internal", ("ifname",), comment="networks without an outside"),
-    Set(
-        "routed",
-        ("nf_proto", "ifname"),
-        comment="container addresses are known outside: gateway mode routed",
-    ),
-    Set(
-        "unprotected",
-        ("nf_proto", "ifname"),
-        comment="all ports are open: gateway mode nat-unprotected",
-    ),
-    Set("trusted", ("ifname",) * 2, comment="host interfaces that may reach a network directly"),
-    Set(
-        "masqueraded",
-        ("nf_proto", "ifname"),
-        comment="leave with the address of the outgoing interface",
-    ),
-    Set(
-        "not_forwarding",
-        ("nf_proto", "ifname"),
-        comment="interfaces that did not forward before we switched forwarding on",
-    ),
-    Set(
-        "one_interface",
-        ("ifname",) * 2,
-        comment="the same twice: frames within a bridge, if they are filtered",
-    ),
-)
-
-_MAPS = (
-    ("source_ipv4", ("ifname",), ("ipv4_addr",), "leave with a chosen address"),
-    ("source_ipv6", ("ifname",), ("ipv6_addr",), "leave with a chosen address"),
-)
-
-
-def _on_shared(text: str, comment: str) -> tuple[Rule, ...]:
-    """A rule for each family about our subnets on bridges of others."""
-    families = (("ip", "shared_ipv4"), ("ip6", "shared_ipv6"))
-    return tuple(Rule(text.format(*family), comment) for family in families)
-
-
-_ROUTED_CHAINS = (
-    Chain(
-        "direct",
-        (
-            Rule("meta l4proto { icmp, ipv6-icmp } accept", "container addresses answer ping"),
-            Rule("drop", "ports that are not published"),
-        ),
-    ),
-    Chain(
-        "to_network",
-        (
-            Rule("iifname . oifname @same_network accept", "containers of one network"),
-            Rule("oifname @internal drop", "internal: nobody comes in"),
-            Rule("iifname @internal drop", "internal: nobody goes out"),
-            Rule("ct state established,related accept", "answers"),
-            Rule("ct state invalid drop", "belongs to no connection"),
-            Rule("ct status dnat accept", "sent here by a port that is published"),
-            Rule("iifname @bridges drop", "networks are isolated from each other, ICC off"),
-            *_on_shared("iifname . {} saddr @{} drop", "the same for bridges of others"),
-            Rule("meta nfproto . oifname @unprotected accept", "mode nat-unprotected"),
-            Rule("meta nfproto . oifname @routed goto direct", "mode routed"),
-            Rule("iifname . oifname @trusted goto direct", "trusted interfaces"),
-            Rule("drop", "container addresses are not reached from outside"),
-        ),
-    ),
-    Chain(
-        "from_network",
-        (
-            Rule("iifname @internal drop", "internal: nobody goes out"),
-            Rule("ct state invalid drop", "would leave with a container's address"),
-        ),
-    ),
-    Chain(
-        "forward",
-        (
-            Rule("oifname @bridges goto to_network", "towards a network of ours"),
-            *_on_shared("oifname . {} daddr @{} goto to_network", "the same, on another's bridge"),
-            Rule("iifname @bridges goto from_network", "from a network of ours to the world"),
-            *_on_shared("iifname . {} saddr @{} goto from_network", "the same, another's bridge"),
-            Rule(
-                "meta nfproto . iifname @not_forwarding meta nfproto . oifname @not_forwarding "
-                "iifname . oifname != @one_interface ct state new,invalid,untracked drop",
-                "no routing that was not there before us",
-            ),
-        ),
-        type="filter",
-        hook="forward",
-        priority="filter",
-        policy="accept",
-    ),
-    Chain(
-        "postrouting",
-        (
-            Rule("oifname @bridges return", "no translation towards containers"),
-            *_on_shared("oifname . {} daddr @{} return", "the same, on another's bridge"),
-            *_on_shared(
-                "iifname @shared iifname . {} saddr != @{} return", "others on another's bridge"
-            ),
-            Rule("snat ip to iifname map @source_ipv4", "IPv4, to the chosen address"),
-            Rule("snat ip6 to iifname map @source_ipv6", "IPv6, to the chosen address"),
-            Rule("meta nfproto . iifname @masqueraded masquerade", "to the host's address"),
-        ),
-        type="nat",
-        hook="postrouting",
-        priority="srcnat",
-        policy="accept",
-    ),
-)
-
-
-def _groups(*flags: int) -> str:
-    return "{ " + ", ".join(str(_GROUP_BASE | flag) for flag in flags) + " }"
-
-
-_WITH_GUARD = _groups(_GUARDED, _GUARDED | _ICC_OFF)
-_WITHOUT_ICC = _groups(_ICC_OFF, _GUARDED | _ICC_OFF)
-
-_SWITCHED_CHAINS = (
-    Chain(
-        "prerouting",
-        (
-            Rule(
-                f"iifgroup {_WITH_GUARD} icmpv6 type {{ nd-router-advert, nd-redirect }} drop",
-                "a container is no router",
-            ),
-        ),
-        type="filter",
-        hook="prerouting",
-        priority="filter",
-        policy="accept",
-    ),
-    Chain(
-        "forward",
-        (Rule(f"iifgroup {_WITHOUT_ICC} oifgroup {_WITHOUT_ICC} drop", "ICC off"),),
-        type="filter",
-        hook="forward",
-        priority="filter",
-        policy="accept",
-    ),
-)

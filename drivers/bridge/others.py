@@ -31,7 +31,7 @@ from cnm.types import NetworkID, Repair
 log = logging.getLogger(__name__)
 
 CHAIN = "CNM-FORWARD"
-_TABLE, _BASE = "filter", "FORWARD"  # iptables(8)
+_TABLE, BASE = "filter", "FORWARD"  # iptables(8)
 _DOCKERS = "DOCKER"  # its chain for what goes to its bridges
 _LEFT_ALONE = " return"
 _FAMILIES = ("ip", "ip6")
@@ -119,7 +119,7 @@ class OthersForwarding:
         }
 
     def _left_alone(self, family: str) -> list[str]:
-        found = (_TO_DOCKER.fullmatch(rule) for rule in self._nft.rules(family, _TABLE, _BASE))
+        found = (_TO_DOCKER.fullmatch(rule) for rule in self._nft.rules(family, _TABLE, BASE))
         return [f'oifname "{match[1]}"{_LEFT_ALONE}' for match in found if match]
 
     def _accepts(self, family: str) -> list[str]:
@@ -136,14 +136,14 @@ class OthersForwarding:
         if needed is None:
             if held is None:
                 return False
-            self._nft.unhook_chain(family, _TABLE, _BASE, CHAIN)
+            self._nft.unhook_chain(family, _TABLE, BASE, CHAIN)
             return True
         first = [rule for rule in needed if rule.endswith(_LEFT_ALONE)]
         accepted = [rule for rule in held or [] if not rule.endswith(_LEFT_ALONE)]
         rules = [*first, *wanted(accepted, _without(needed, first))]
-        if held == rules and self._nft.jumps(family, _TABLE, _BASE, CHAIN):
+        if held == rules and self._nft.jumps(family, _TABLE, BASE, CHAIN):
             return False
-        self._nft.hook_chain(family, _TABLE, _BASE, CHAIN, rules)
+        self._nft.hook_chain(family, _TABLE, BASE, CHAIN, rules)
         return True
 
     def _held(self, family: str) -> list[str] | None:
@@ -164,7 +164,7 @@ def _without(rules: Iterable[str], others: Iterable[str]) -> list[str]:
 def mends(chain: BaseChain) -> bool:
     """Whether a chain that drops is one where our networks are accepted."""
     place = (chain.family in _FAMILIES, chain.table, chain.name)
-    return place == (True, _TABLE, _BASE) and chain.policy == "drop"
+    return place == (True, _TABLE, BASE) and chain.policy == "drop"
 
 
 def _accepts(policy: NetworkPolicy, family: str) -> Iterable[str]:

@@ -107,6 +107,16 @@ class Pairs:
             self._reaper.delete(index)
         return index is not None
 
+    def set_hairpin(self, endpoint_id: EndpointID, *, on: bool) -> None:
+        """Let frames leave by the port they came from: a container that asks for its own port.
+
+        Needed with ``bridge-nf-call-iptables`` only: what is sent to the host and translated
+        is then bridged, not routed (net/bridge/br_netfilter_hooks.c). Gone is success.
+        """
+        index = self._find_index(endpoint_id)
+        if index is not None:
+            self._netlink.batch().set_hairpin(index, on=on).commit()
+
     def _find_index(self, endpoint_id: EndpointID) -> int | None:
         """As ``find``. The MAC alone is read without the kernel's lock, which deletions hold."""
         mac = _host_mac(endpoint_id)

@@ -169,6 +169,11 @@ class Batch:
         fine = _LINK_GONE if missing_ok else frozenset()
         return self._add(messages.set_link(index, attrs, up), what, fine)
 
+    def set_hairpin(self, index: int, *, on: bool) -> Batch:
+        """Of a bridge's port: whether frames may go back there. A link that is gone is fine."""
+        what = f"bridge link set {index} hairpin {'on' if on else 'off'}"
+        return self._add(messages.set_port_hairpin(index, on=on), what, _LINK_GONE)
+
     def delete_link(self, link: int | str) -> Batch:
         """Remove a link (a veth with its peer). Already gone is success."""
         return self._add(messages.delete_link(link), f"link delete {link}", _LINK_GONE)

@@ -27,6 +27,8 @@ _ADDRESS = struct.Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, s
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 
+_PORT = "IFLA_PROTINFO"  # taken for another, older thing without the flag of nests
+_NESTED = 0x8000
 _PEER = "VETH_INFO_PEER"  # a whole link message, attributes and all, in one attribute
 
 
@@ -88,6 +90,7 @@ def _attributes(attributes: Attributes) -> Iterator[bytes]:
             payload = b"".join(_attributes(value))
             if name == _PEER:
                 payload = bytes(_LINK.size) + payload
+            number |= _NESTED if name == _PORT else 0
         else:
             payload = pack(value)
         yield _ATTRIBUTE.pack(4 + len(payload), number) + payload + bytes(-len(payload) % 4)

@@ -84,6 +84,12 @@ def delete_port_vlan(index: int, vlan: int) -> bytes:
     return encode.link(RTM_DELLINK, NLM_F_ACK, attrs, index=index, family=_AF_BRIDGE)
 
 
+def set_port_hairpin(index: int, *, on: bool) -> bytes:
+    """Whether a frame may leave a bridge by the port that it came in by."""
+    attrs: Attributes = [("IFLA_PROTINFO", [("IFLA_BRPORT_MODE", int(on))])]
+    return encode.link(RTM_SETLINK, NLM_F_ACK, attrs, index=index, family=_AF_BRIDGE)
+
+
 def delete_link(link: int | str) -> bytes:
     """RTM_DELLINK of one link."""
     index, attrs = link_target(link)

@@ -18,17 +18,19 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from nftables import Nftables
 
 from cnm.errors import KernelError
+from cnm.runtime.kernel import nftcount
 from cnm.runtime.kernel.netns import NetNS
+from cnm.runtime.kernel.nftcount import Counted
 from cnm.runtime.kernel.nfttext import Batch, Chain, Map, Rule, Set, Table
 
 log = logging.getLogger(__name__)
 
-__all__ = ["BaseChain", "Batch", "Chain", "LibNft", "Map", "Nft", "Rule", "Set", "Table"]
+__all__ = ["BaseChain", "Batch", "Chain", "Counted", "LibNft", "Map", "Nft", "Rule", "Set", "Table"]
 
 T = TypeVar("T")
 
@@ -69,7 +71,10 @@ class Nft(Protocol):
         """Remove a table. Gone is success."""
 
     def list(self, family: str, name: str) -> str:
-        """A table as ``nft list table`` prints it; empty when there is none."""
+        """A table as ``nft -s list table`` prints it; empty when there is none."""
+
+    def counted(self, family: str, name: str) -> Sequence[Counted]:
+        """Every rule and element of a table, with what it has counted; none if there is none."""
 
     def tables(self) -> Sequence[tuple[str, str]]:
         """(family, name) of all tables, others' too."""
@@ -134,7 +139,16 @@ class LibNft:
 
     def list(self, family: str, name: str) -> str:
         """See :meth:`Nft.list`."""
-        return self._run_unless_missing(f"list table {family} {name}", "")
+        return self._run_unless_missing(f"list table {family} {name}", "", stateless=True)
+
+    def counted(self, family: str, name: str) -> Sequence[Counted]:
+        """See :meth:`Nft.counted`."""
+        text = self._run_unless_missing(f"list table {family} {name}", "")
+        if not text:
+            return []
+        what = f"listing nft table {family} {name}"
+        document = self._run(f"list table {family} {name}", what, as_json=True)
+        return [*nftcount.elements(document), *nftcount.rules(text)]
 
     def tables(self) -> Sequence[tuple[str, str]]:
         """See :meth:`Nft.tables`."""
@@ -165,7 +179,7 @@ class LibNft:
             if error.errno != errno.ENOENT:
                 raise
             text = self._run(f"list map {family} {table} {name}", what, as_json=True)
-        return _elements(text)
+        return nftcount.element_texts(text)
 
     def rules(self, family: str, table: str, chain: str) -> Sequence[str]:
         """See :meth:`Nft.rules`."""
@@ -219,17 +233,19 @@ class LibNft:
             log.debug("kernel: nft %s", "; ".join(commands.split("\n")))
         self._run(commands, what)
 
-    def _run_unless_missing(self, command: str, otherwise: str) -> str:
+    def _run_unless_missing(self, command: str, otherwise: str, *, stateless: bool = False) -> str:
         try:
-            return self._run(command, f"nft {command}")
+            return self._run(command, f"nft {command}", stateless=stateless)
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 return otherwise
             raise
 
-    def _run(self, commands: str, what: str, *, as_json: bool = False) -> str:
+    def _run(
+        self, commands: str, what: str, *, as_json: bool = False, stateless: bool = False
+    ) -> str:
         with self._lock:
-            code, output, said = self._inside(lambda: self._execute(commands, as_json))
+            code, output, said = self._inside(lambda: self._execute(commands, as_json, stateless))
         if code != 0:
             raise _refusal(said, commands, what)
         return output
@@ -237,9 +253,10 @@ class LibNft:
     def _inside(self, fn: Callable[[], T]) -> T:
         return self._namespace.run(fn) if self._namespace else fn()
 
-    def _execute(self, commands: str, as_json: bool) -> tuple[int, str, str]:
+    def _execute(self, commands: str, as_json: bool, stateless: bool) -> tuple[int, str, str]:
         if self._context is None:
             self._context = Nftables()
+        self._context.set_stateless_output(stateless)
         self._context.set_json_output(as_json)
         code, output, said = self._context.cmd(commands)
         return code, output, said
@@ -258,48 +275,3 @@ def _refusal(said: str, commands: str, what: str) -> KernelError:
     if "\n" not in command:
         reason += f" ({command[:_COMMAND_SHOWN]})"
     return KernelError(number, what, reason)
-
-
-def _elements(text: str) -> set[str]:
-    """The elements in the JSON of ``list set`` or ``list map`` (libnftables-json(5))."""
-    for item in json.loads(text)["nftables"]:
-        found = item.get("set") or item.get("map")
-        if found is not None:
-            keys = _types(found["type"])
-            values = _types(found["map"]) if "map" in found else ()
-            return {_element(element, keys, values) for element in found.get("elem", ())}
-    return set()
-
-
-def _types(declared: Any) -> tuple[str, ...]:
-    """A key's types are a list; those of a map's values one string with dots between."""
-    return tuple(declared.split(" . ")) if isinstance(declared, str) else tuple(declared)
-
-
-def _element(element: Any, keys: tuple[str, ...], values: tuple[str, ...]) -> str:
-    if values:
-        key, value = element
-        return f"{_text(key, keys)} : {_text(value, values)}"
-    return _text(element, keys)
-
-
-def _text(value: Any, types: tuple[str, ...]) -> str:
-    """One value of those types in nft text; names of interfaces are quoted."""
-    match value:
-        case {"elem": {"val": inner}}:
-            return _text(inner, types)
-        case {"concat": parts}:
-            pairs = zip(parts, types, strict=True)
-            return " . ".join(_text(part, (kind,)) for part, kind in pairs)
-        case {"prefix": {"addr": address, "len": length}}:
-            return f"{address}/{length}"
-        case {"range": [low, high]}:
-            return f"{low}-{high}"
-        case {"jump": {"target": chain}}:
-            return f"jump {chain}"
-        case {"goto": {"target": chain}}:
-            return f"goto {chain}"
-        case dict():
-            return str(next(iter(value)))  # {"accept": null} and the like
-        case _:
-            return f'"{value}"' if types == ("ifname",) else str(value)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 _INDENT = "\t"
 _QUOTED_OR_VERDICT = re.compile(
-    r'"[^"]*"|\b(?P<verdict>accept|drop|reject|return|continue|jump|goto|queue'
+    r'"[^"]*"|\bct status \w+|(?<![\w-])(?P<verdict>accept|drop|reject|return|continue|jump|goto|queue'
     r"|masquerade|redirect|snat|dnat)\b"
 )
 
@@ -47,13 +47,14 @@ class Map:
     elements: tuple[tuple[str, str], ...] = ()
     comment: str = ""
     flags: tuple[str, ...] = ()
+    counter: bool = False  # each element counts the packets that found it
 
     def lines(self) -> Iterator[str]:
         """Its declaration, line by line."""
         kind = f"{' . '.join(self.key)} : {' . '.join(self.value)}"
         pairs = tuple(f"{key} : {value}" for key, value in self.elements)
         yield f"map {self.name} {{"
-        yield from _declaration(kind, self.flags, self.comment, pairs)
+        yield from _declaration(kind, self.flags, self.comment, pairs, counter=self.counter)
         yield "}"
 
 
@@ -170,13 +171,20 @@ class Batch:
 
 
 def _declaration(
-    kind: str, flags: tuple[str, ...], comment: str, elements: tuple[str, ...]
+    kind: str,
+    flags: tuple[str, ...],
+    comment: str,
+    elements: tuple[str, ...],
+    *,
+    counter: bool = False,
 ) -> Iterator[str]:
     yield f"{_INDENT}type {kind}"
     if flags:
         yield f"{_INDENT}flags {','.join(flags)}"
     if comment:
         yield f"{_INDENT}comment {_quoted(comment)}"
+    if counter:
+        yield f"{_INDENT}counter"
     if elements:
         yield f"{_INDENT}elements = {{ {', '.join(elements)} }}"
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import shutil
+import signal
+import socket
+import struct
 import subprocess
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
@@ -17,7 +23,9 @@ from patience import patient
 from cnm import driverapi
 from cnm.daemon.wiring import WithoutForwarding
 from cnm.driverapi import DriverContext
+from cnm.drivers.bridge import portprotocol
 from cnm.drivers.bridge.driver import BridgeDriver
+from cnm.runtime.kernel import resident
 from cnm.runtime.kernel.sysctl import HostSysctls
 from cnm.types import (
     EndpointID,
@@ -28,6 +36,7 @@ from cnm.types import (
     NetworkID,
     NetworkSpec,
     PoolID,
+    PortBinding,
     SandboxKey,
 )
 
@@ -124,6 +133,7 @@ class Host(Place):
 
     ledger: Ledger = field(default_factory=Ledger)
     drivers: list[Any] = field(default_factory=list)
+    exec_root: str = field(default_factory=lambda: tempfile.mkdtemp(prefix="cnmt-"))
 
     def load(
         self, name: str, options: Mapping[str, str] | None = None, *, forwarding: bool = True
@@ -132,7 +142,7 @@ class Host(Place):
         (entry,) = entry_points(group=driverapi.ENTRY_POINT_GROUP, name=name)
         sysctls = HostSysctls(self.ledger)
         settings = sysctls if forwarding else WithoutForwarding(sysctls)
-        context = DriverContext(settings, options or {})
+        context = DriverContext(settings, options or {}, self.exec_root)
         return self.owns(entry.load()(context))
 
     def bridge(
@@ -149,10 +159,24 @@ class Host(Place):
         return driver
 
     def close(self) -> None:
-        """Close the drivers."""
+        """Close the drivers, and end the port helper that they share, if there is one."""
         for driver in self.drivers:
             if hasattr(driver, "close"):
                 driver.close()
+        pid = self.port_helper()
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.exec_root)
+
+    def port_helper(self) -> int | None:
+        """Its process, found as a daemon finds it."""
+        try:
+            link = resident.connect(portprotocol.place(self.exec_root))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        with link:
+            found = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("=iII", found)[0])
 
 
 def new_id() -> str:
@@ -208,9 +232,11 @@ class Attached:
     interface_name: str
     join: Any
 
-    def state(self, *, gone: bool = False) -> EndpointState:
+    def state(self, *, gone: bool = False, ports: Sequence[PortBinding] = ()) -> EndpointState:
         key = None if gone else self.sandbox.key
-        return EndpointState(self.endpoint_id, self.interface, key, self.interface_name)
+        return EndpointState(
+            self.endpoint_id, self.interface, key, self.interface_name, ports=tuple(ports)
+        )
 
     @property
     def host_link(self) -> str:

@@ -24,7 +24,7 @@ def datagram_source(sender: Place, receiver: Place, target: str, *, expected: bo
     """
     version = ip_address(target).version
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    with _socket(receiver, family) as received, _socket(sender, family) as sent:
+    with open_socket(receiver, family) as received, open_socket(sender, family) as sent:
         received.bind(("", PORT))
         received.settimeout(_ANSWER_S if expected else _SILENCE_S)
         for _ in range(_ATTEMPTS):
@@ -52,7 +52,7 @@ def advertise_router(sender: Place, device: str, prefix: IPv6Network) -> None:
     """One router advertisement with a prefix, to all nodes (RFC 4861, 4.2 and 4.6.2)."""
     header = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
     option = struct.pack("!BBBBIII", 3, 4, prefix.prefixlen, 0xC0, 3600, 3600, 0)
-    with _socket(sender, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
+    with open_socket(sender, socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
         index = int(sender.sh(f"cat /sys/class/net/{device}/ifindex"))
         message = header + option + prefix.network_address.packed
@@ -73,7 +73,7 @@ def has_address_of(place: Place, device: str, prefix: IPv6Network) -> bool:
     )
 
 
-def _socket(
+def open_socket(
     place: Place, family: int, kind: int = socket.SOCK_DGRAM, protocol: int = 0
 ) -> socket.socket:
     """A socket of that namespace: a thread of its own goes there to open it."""

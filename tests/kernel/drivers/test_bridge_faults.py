@@ -17,6 +17,7 @@ from kernel.drivers.lab import (
 )
 
 from cnm.drivers.bridge.driver import BridgeDriver
+from cnm.drivers.bridge.porthelper import PortHelper
 from cnm.drivers.bridge.reaper import Reaper
 from cnm.errors import KernelError, TeardownError
 from cnm.runtime.kernel.departures import Departures
@@ -117,7 +118,7 @@ def driver(host: Host, trouble: Trouble) -> BridgeDriver:
 
     reaper = Reaper([TroubledNetlink(trouble) for _ in range(2)], Departures())
     netlink, nft = TroubledNetlink(trouble), TroubledNft(trouble)
-    driver = BridgeDriver(netlink, nft, reaper, settings, {})
+    driver = BridgeDriver(netlink, nft, reaper, PortHelper(host.exec_root), settings, {})
     host.owns(driver)
     return driver
 

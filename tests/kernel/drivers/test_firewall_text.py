@@ -87,7 +87,7 @@ CASES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 
 
 def rules(host: Host) -> str:
-    return host.sh("nft list table inet cnm-bridge; nft list table bridge cnm-bridge")
+    return host.sh("nft -s list table inet cnm-bridge; nft -s list table bridge cnm-bridge")
 
 
 def compare(name: str, text: str) -> None:

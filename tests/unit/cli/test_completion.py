@@ -29,7 +29,10 @@ def named(server: Answering) -> Answering:
         ("ne", ["net"]),
         (
             "net ''",
-            ["connect", "create", "disconnect", "dns", "doctor", "inspect", "ls", "prune", "rm"],
+            [
+                *("connect", "create", "disconnect", "dns", "doctor", "firewall", "inspect"),
+                *("ls", "prune", "publish", "rm", "unpublish"),
+            ],
         ),
         ("network l", ["ls"]),
         ("-", ["--help", "--host", "--version"]),

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 from fakenames import FakeNames
+from fakeports import FakePorts, PortTable, PublishingCalls
 from fakeruntime import FakeImages, FakeRuntime, machinery
 
 from cnm.core.controller import CoreSettings
@@ -80,14 +81,18 @@ class FakeKernel:
     boot: str = "boot-1"
     routes: list[HostRoute] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.ports = PortTable(self.fault.step)
 
-class FakeDriver:
+
+class FakeDriver(PublishingCalls):
     """Keeps the driver contract in dictionaries."""
 
     def __init__(self, kernel: FakeKernel, name: str = "bridge", **capability: Any) -> None:
         self.kernel = kernel
         self.name = name
         self.capability = Capability(**capability)
+        self.ports = FakePorts(kernel.ports)
 
     def create_network(self, network: NetworkSpec) -> None:
         self.kernel.fault.step("create network")
@@ -113,6 +118,7 @@ class FakeDriver:
 
     def delete_endpoint(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
         self.kernel.links.pop(endpoint_id, None)
+        self.ports.revoke(endpoint_id)
 
     def endpoint_oper_info(
         self, network_id: NetworkID, endpoint_id: EndpointID
@@ -168,7 +174,7 @@ class FakeDriver:
                 place = (endpoint.sandbox_key, endpoint.interface_name)
                 self.kernel.links[endpoint.endpoint_id] = place
                 repairs.append(Repair("link", endpoint.interface_name, "created again"))
-        return repairs
+        return [*repairs, *self.ports.restore(endpoints)]
 
     def remove_orphan(self, item: OwnedObject) -> None:
         self.kernel.networks.pop(item.network_id or "", None)

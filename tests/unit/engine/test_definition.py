@@ -14,6 +14,7 @@ from cnm.engine.definition import definition, warnings
 from cnm.engine.versions import ApiVersion
 from cnm.errors import CNMError, InvalidParameter, NotSupported
 from cnm.runtimeapi import Bind, Propagation, Tmpfs
+from cnm.types import PortBinding
 
 NEWEST = ApiVersion(1, 51)
 
@@ -117,13 +118,75 @@ def test_several_networks_need_a_newer_client() -> None:
 
 def test_ports_of_a_container_on_the_hosts_network_are_discarded() -> None:
     wish = body({"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "80"}]}})
-    definition(wish, NEWEST)
+    assert definition(wish, NEWEST).ports == ()
     assert warnings(wish) == ["Published ports are discarded when using host network mode"]
 
 
+def test_ports_that_are_asked_for() -> None:
+    wish = definition(
+        body(
+            {
+                "PortBindings": {
+                    "80/TCP": [{"HostPort": "5005"}, {"HostIp": "127.0.0.1", "HostPort": "0"}],
+                    "53/udp": [{"HostIp": "[::1]", "HostPort": "5000-5010"}],
+                    "81": [{}],
+                    "82/tcp": None,
+                    "83/tcp": [],
+                    "84/sctp": [{"HostPort": "84-84"}],
+                }
+            },
+            ExposedPorts={"90-91/udp": {}},
+        ),
+        NEWEST,
+    )
+    assert wish.ports == (
+        PortBinding("tcp", 80, None, 5005),
+        PortBinding("tcp", 80, ipaddress.ip_address("127.0.0.1")),
+        PortBinding("udp", 53, ipaddress.ip_address("::1"), 5000, 5010),
+        PortBinding("tcp", 81),
+        PortBinding("sctp", 84, None, 84),
+    )
+    assert wish.exposed_ports == (*("90/udp", "91/udp", "80/tcp", "53/udp", "81/tcp", "84/sctp"),)
+
+
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[CNMError]]] = [
-    ("publishing ports is not", {"PortBindings": {"80/tcp": [{}]}}, {}, NotSupported),
-    ("publishing ports is not", {"PublishAllPorts": True}, {}, NotSupported),
+    (
+        'invalid port specification: "0"',
+        {"PortBindings": {"0/tcp": [{}]}},
+        {},
+        InvalidParameter,
+    ),
+    (
+        'invalid port specification: "65536"',
+        {"PortBindings": {"65536": [{}]}},
+        {},
+        InvalidParameter,
+    ),
+    (
+        'invalid port specification: "80-90"',
+        {"PortBindings": {"80-90/tcp": [{}]}},
+        {},
+        InvalidParameter,
+    ),
+    ("invalid proto: foo", {"PortBindings": {"80/foo": [{}]}}, {}, InvalidParameter),
+    (
+        'invalid port specification: "65536"',
+        {"PortBindings": {"80/tcp": [{"HostPort": "65536"}]}},
+        {},
+        InvalidParameter,
+    ),
+    (
+        'invalid port specification: "8010-8000"',
+        {"PortBindings": {"80/tcp": [{"HostPort": "8010-8000"}]}},
+        {},
+        InvalidParameter,
+    ),
+    (
+        "invalid IP address: 1.2.3",
+        {"PortBindings": {"80/tcp": [{"HostIp": "1.2.3"}]}},
+        {},
+        InvalidParameter,
+    ),
     ("--pid is not", {"PidMode": "host"}, {}, NotSupported),
     ("--device is not", {"Devices": [{}]}, {}, NotSupported),
     ("volumes are not", {"Binds": ["v:/b"]}, {}, NotSupported),
@@ -185,7 +248,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], type[CNMError]]] = [
     ("no log driver named 'x'", {"LogConfig": {"Type": "x"}}, {}, InvalidParameter),
     ("unknown log opt 'x'", {"LogConfig": {"Config": {"x": "1"}}}, {}, InvalidParameter),
     ("unknown policy 'x'", {"RestartPolicy": {"Name": "x"}}, {}, InvalidParameter),
-    ("invalid port specification: x", {}, {"ExposedPorts": {"x": {}}}, InvalidParameter),
+    ('invalid port specification: "x"', {}, {"ExposedPorts": {"x": {}}}, InvalidParameter),
     ("invalid environment variable", {}, {"Env": ["=x"]}, InvalidParameter),
     ("--security-opt x is not", {"SecurityOpt": ["x"]}, {}, NotSupported),
 ]

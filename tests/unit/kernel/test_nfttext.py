@@ -89,3 +89,20 @@ def test_an_empty_batch_is_false() -> None:
     assert not Batch("inet", "t")
     assert Batch("inet", "t").render() == ""
     assert Batch("inet", "t").add("s", "1")
+
+
+def test_what_only_looks_like_a_verdict() -> None:
+    rule = Rule("ct status dnat oifname @some masquerade", counter=True)
+    assert rule.line() == "ct status dnat oifname @some counter masquerade"
+    rule = Rule("icmpv6 type { nd-router-advert, nd-redirect } drop", counter=True)
+    assert rule.line() == "icmpv6 type { nd-router-advert, nd-redirect } counter drop"
+
+
+def test_elements_that_count() -> None:
+    ports = Map("ports", ("inet_service",), ("ipv4_addr",), counter=True)
+    assert [line.strip() for line in ports.lines()] == [
+        "map ports {",
+        "type inet_service : ipv4_addr",
+        "counter",
+        "}",
+    ]

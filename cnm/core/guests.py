@@ -25,7 +25,7 @@ from cnm.core.locks import Locks
 from cnm.core.registry import Registry
 from cnm.core.state import State
 from cnm.driverapi import ExternalConnectivity, LinkWatcher, NetworkChecker, NetworkDriver
-from cnm.errors import Conflict, NotFound, NotImplementedByDriver
+from cnm.errors import Conflict, Forbidden, NotFound, NotImplementedByDriver
 from cnm.guestapi import GuestEndpoint, GuestNetwork
 from cnm.repairapi import Repairable, RulesOwner
 from cnm.types import (
@@ -286,8 +286,35 @@ class Guests:
         with self._endpoint(network_id, endpoint_id):
             self._known(driver_name, network_id)
             endpoint = self._known_endpoint(network_id, endpoint_id)
-            real = driver.program_external_connectivity(network_id, endpoint_id, ports)
+            real = self._program(driver_name, driver, network_id, endpoint_id, ports)
             self._records.write(put=[replace(endpoint, ports=tuple(real))])
+
+    def _program(
+        self,
+        driver_name: str,
+        driver: ExternalConnectivity,
+        network_id: NetworkID,
+        endpoint_id: EndpointID,
+        ports: Sequence[PortBinding],
+    ) -> Sequence[PortBinding]:
+        """Once more if a container that is dead, and that its engine forgot, has had the ports."""
+        try:
+            return driver.program_external_connectivity(network_id, endpoint_id, ports)
+        except (Forbidden, Conflict):
+            dead = [
+                item
+                for item in self._records.endpoints()
+                if item.ports
+                and item.id != endpoint_id
+                and self._of(driver_name, item.network_id, item.id) is not None
+                and self._is_dead(item)
+            ]
+            if not dead:
+                raise
+        for item in dead:
+            log.warning("endpoint %s: its ports are free: its container is dead", item.id[:12])
+            driver.revoke_external_connectivity(item.network_id, item.id)
+        return driver.program_external_connectivity(network_id, endpoint_id, ports)
 
     def revoke(self, driver_name: str, network_id: NetworkID, endpoint_id: EndpointID) -> None:
         """Unknown ids, and endpoints that never had ports, are success."""

@@ -11,6 +11,7 @@ import json
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -420,4 +421,97 @@ def test_uninstall_takes_the_engine_s_networks_too(pair: Pair) -> None:
     pair.ours.start()
     pair.run("rm", "-f", "c1")
     pair.run("network", "rm", "blue")  # we know nothing of it any more: that is success
+    pair.nothing_left()
+
+
+# W3: published ports
+
+
+def fetch(pair: Pair, url: str, netns: str = "") -> bool:
+    """Whether the web server answers somebody of a namespace; the host itself if none is named."""
+    asked = f"import urllib.request as r; r.urlopen('http://{url}/sleep', timeout=3).read(1)"
+    command = (sys.executable, "-c", asked)
+    done = run("ip", "netns", "exec", netns or pair.ours.netns, *command, check=False)
+    return not done.returncode
+
+
+def web(pair: Pair, name: str, network: str, *flags: str) -> None:
+    command = ("busybox", "/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/bin")
+    pair.run("run", "-d", "--name", name, "--network", network, *flags, *command)
+
+
+def reached(pair: Pair, *containers: str) -> None:
+    """Port 5005 from everywhere: outside, the host by all its names, containers."""
+    assert fetch(pair, f"{HOST}:5005", pair.outside)
+    for address in (HOST, "127.0.0.1", "[::1]"):
+        assert fetch(pair, f"{address}:5005"), address
+    for name in containers:
+        asked = f"echo 'GET /sleep' | busybox timeout 5 busybox nc {HOST} 5005"
+        assert "HTTP" in pair.inside(name, "sh", "-c", f"{asked} | busybox head -c 4").stdout
+
+
+def test_published_ports(pair: Pair) -> None:
+    pair.network("blue")
+    web(pair, "web", "blue", "-p", "5005:80")
+    pair.sleeper("neighbour", "blue")
+    pair.sleeper("client", "bridge")  # on Docker's own network
+    reached(pair, "client", "neighbour", "web")
+    before = pair.links()
+    taken = pair.run(
+        *("run", "--rm", "--network", "blue", "-p", "5005:81", "busybox", "sleep", "1"), check=False
+    )
+    assert taken.returncode == 125
+    assert "driver failed programming external connectivity on endpoint" in taken.stderr
+    assert "Bind for 0.0.0.0:5005 failed: port is already allocated" in taken.stderr
+    assert pair.links() == before
+    pair.run("stop", "-t", "0", "web")
+    assert not fetch(pair, f"{HOST}:5005", pair.outside)
+    pair.run("start", "web")
+    reached(pair, "client", "neighbour", "web")
+    pair.run("rm", "-f", "web", "neighbour", "client")
+    assert not fetch(pair, f"{HOST}:5005", pair.outside)
+    pair.run("network", "rm", "blue")
+    pair.nothing_left()
+
+
+def test_ports_on_one_address_in_ranges_and_twice(pair: Pair) -> None:
+    pair.network("blue")
+    web(pair, "web", "blue", "-p", "127.0.0.1:5006:80", "-p", "5010-5012:80", "-p", "5015:80/udp")
+    web(pair, "more", "blue", "-p", "5010-5012:80")
+    assert fetch(pair, "127.0.0.1:5006")
+    assert not fetch(pair, f"{HOST}:5006", pair.outside)
+    open_ports = [
+        port for port in (5010, 5011, 5012) if fetch(pair, f"{HOST}:{port}", pair.outside)
+    ]
+    assert open_ports == [5010, 5011]
+    pair.run("rm", "-f", "web", "more")
+    pair.run("network", "rm", "blue")
+    pair.nothing_left()
+
+
+@pytest.mark.parametrize("side", ["ours", "dockerd", "both"])
+def test_published_ports_survive_kills(pair: Pair, side: str) -> None:
+    pair.network("blue")
+    web(pair, "web", "blue", "-p", "5005:80", "--restart", "always")
+    if side != "dockerd":
+        pair.ours.kill()
+        if side == "ours":
+            assert fetch(pair, f"{HOST}:5005", pair.outside)
+    if side != "ours":
+        pair.docker.end(signal.SIGKILL)
+        pair.docker.again()
+    if side != "dockerd":
+        pair.ours.start()
+    if side != "ours":
+        pair.docker.wait()
+    poll(lambda: fetch(pair, f"{HOST}:5005", pair.outside), "the web server is back")
+    reached(pair)
+    pair.sweep()
+    pair.sweep()
+    assert len(pair.rows("guest_endpoints")) == 1
+    pair.run("rm", "-f", "web")
+    assert not fetch(pair, f"{HOST}:5005", pair.outside)
+    web(pair, "web", "bridge", "-p", "5005:80")  # Docker's proxy finds the port free
+    pair.run("rm", "-f", "web")
+    pair.run("network", "rm", "blue")
     pair.nothing_left()

@@ -18,6 +18,9 @@ from cnm.core.creation import Creation
 from cnm.core.endings import Endings
 from cnm.core.events import Events
 from cnm.core.execs import ExecProcesses
+from cnm.core.guestpools import GuestPools
+from cnm.core.guestrecords import GuestRecords
+from cnm.core.guests import Guests
 from cnm.core.images import ImageStock
 from cnm.core.inspect import Inspector
 from cnm.core.leases import LeaseKeeper
@@ -76,6 +79,7 @@ class Core:
     claims: Claims
     wires: WireGuard
     names: NameInsight
+    guests: Guests
     ports: Ports
 
     def doctor(self) -> Sequence[Check]:
@@ -146,6 +150,9 @@ def build(
     containers = Containers(
         state, locks, connections, machinery, creation, runs, waits, endings, naming
     )
+    records = GuestRecords(store)
+    pools = GuestPools(records, registry, locks, host_routes)
+    guests = Guests(records, pools, state, registry, locks)
     reconciler = Reconciler(
         state,
         registry,
@@ -158,6 +165,7 @@ def build(
         recovery,
         wires,
         NamingRepair(state, locks, naming, names),
+        guests,
     )
     names.watch(reconciler.notice, reconciler.tell)
     conflicts = Conflicts(state, registry, wires, events, host_routes)
@@ -182,5 +190,6 @@ def build(
         claims,
         wires,
         names,
+        guests,
         Ports(state, locks, publishing, registry, events),
     )

@@ -134,6 +134,8 @@ def _remove_from_kernel(parts: Parts, settings: Settings) -> None:
         with teardown.step():
             core.networks.take_down(network)
     with teardown.step():
+        core.guests.remove_all()
+    with teardown.step():
         core.reconciler.sweep()
     with teardown.step():
         parts.resolver.shutdown()

@@ -126,6 +126,7 @@ class Daemon:
         with (
             sockets.listening(self._settings.hosts) as listeners,
             self._metrics(parts.core),
+            self._plugins(parts.core),
             contextlib.closing(parts.watch_rules()),
             self._sweeping(parts.core),
         ):
@@ -140,6 +141,15 @@ class Daemon:
         from cnm.engine.metrics import render
 
         return metrics.served(address, lambda: render(core))
+
+    def _plugins(self, core: Core) -> contextlib.AbstractContextManager[None]:
+        folder = self._settings.plugin_dir
+        if folder is None:
+            return contextlib.nullcontext()
+        from cnm.daemon import plugindir
+        from cnm.plugin.served import services
+
+        return plugindir.served(folder, services(core))
 
     def _ready(self) -> None:
         hosts = ", ".join(f"unix://{path}" for path in self._settings.hosts)

@@ -48,6 +48,11 @@ BRIDGE_TRUSTED_HOST_INTERFACES = f"{PREFIX}.bridge.trusted_host_interfaces"
 # of ours, any driver
 NETWORK_DNS = "com.cnm.network.dns"  # whom the resolver asks for a network's containers
 
+# of ours, on what CNI has made: the CNI network that an endpoint is an attachment of; sandboxes
+# that were adopted for attachments, and are given back with the last
+ATTACHMENT = "com.cnm.attachment.network"
+ATTACHED = "com.cnm.attached"
+
 IFNAME_MAX = 15  # IFNAMSIZ is 16 with the terminating zero
 
 _NO_IFNAMES = {"", ".", "..", "all", "default"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cnm.core.addressing import Addressing
+from cnm.core.attachments import Attachments
 from cnm.core.conflicts import Conflicts
 from cnm.core.connect import Connections
 from cnm.core.containerdocs import ContainerDocuments
@@ -71,6 +72,7 @@ class Core:
     documents: ContainerDocuments
     names: NameInsight
     ports: Ports
+    attachments: Attachments
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -148,6 +150,7 @@ def build(
     names.watch(reconciler.notice, reconciler.tell)
     conflicts = Conflicts(state, registry, events, host_routes)
     inspector = Inspector(state, addressing)
+    ports = Ports(state, locks, publishing, registry, events)
     return Core(
         networks,
         connections,
@@ -164,5 +167,6 @@ def build(
         recovery,
         ContainerDocuments(state, inspector, files, runs.etc, execs),
         names,
-        Ports(state, locks, publishing, registry, events),
+        ports,
+        Attachments(state, locks, networks, stacks, connections, ports),
     )

@@ -30,6 +30,8 @@ iperf3 iperf3
 qemu-system-x86_64 qemu-system-x86
 depmod kmod
 file file
+podman podman
+runc runc
 /usr/lib/podman/netavark netavark
 /usr/lib/podman/aardvark-dns aardvark-dns
 /usr/lib/cni/bridge containernetworking-plugins"

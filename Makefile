@@ -24,7 +24,7 @@ setup: ## install what is missing: Debian packages, .venv, the project
 	@scripts/setup.sh
 
 demo: setup ## two networks, a kill -9 and the repair, on a stage of its own
-	@$(AS_ROOT) $(BIN)/python scripts/demo.py
+	@$(AS_ROOT) env PYTHONPATH=scripts $(BIN)/python scripts/demo.py
 
 test: setup ## the whole test suite, but for what needs the VM lab
 	@$(PYTEST) -n $(WORKERS) --dist=loadgroup -m "not slow and not vm" tests

@@ -20,6 +20,7 @@ strace strace
 conntrack conntrack
 ps procps
 busybox busybox-static
+curl curl
 dig bind9-dnsutils
 dnsperf dnsperf
 musl-gcc musl-tools

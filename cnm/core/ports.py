@@ -102,9 +102,7 @@ class Ports:
                     moved = self._publishing.settle(record, wishes, undo)
                 # one write: a daemon killed before it finds all as it was
                 asked = [] if container is None else [_asked(container, wishes)]
-                self._state.write(
-                    put=[replace(record, publish=wishes), *asked, *moved.values()], durable=True
-                )
+                self._state.write(put=[replace(record, publish=wishes), *asked, *moved.values()])
         self._events.publish("container", "update", record.id, {"name": record.name})
         return self.of(sandbox_id)
 

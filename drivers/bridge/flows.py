@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from cnm.drivers.bridge.portmap import Container
 from cnm.drivers.bridge.record import NetworkRecord
 from cnm.runtime.kernel import conntrack
-from cnm.runtime.kernel.conntrack import Flow
+from cnm.runtime.kernel.conntrack import Flow, Kind
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.types import IPAddress, PortBinding
 
@@ -23,7 +23,8 @@ _WITHOUT_END = "udp"  # the others say when they begin
 
 _Chosen = Callable[[Flow], bool]
 Binding = tuple[PortBinding, Container]
-_Ports = dict[tuple[str, int], dict[int, list[Binding]]]  # (protocol, version) -> port
+_Kinds = dict[Kind, dict[int, list[Binding]]]  # by port of the host
+_STRAY_KINDS = ((_WITHOUT_END, 4), (_WITHOUT_END, 6))
 
 
 class Flows:
@@ -46,6 +47,11 @@ class Flows:
         """Forget whoever was sent to the container by ports that are none any more."""
         self._remove(bindings, container, translated_here=True)
 
+    def end_with(self, bindings: Iterable[PortBinding], container: Container) -> None:
+        """The same where the container goes too: what knows an end finds it by itself."""
+        udp = [item for item in bindings if item.protocol == _WITHOUT_END]
+        self._remove(udp, container, translated_here=True)
+
     def stray(self, networks: Collection[NetworkRecord], bindings: list[Binding]) -> list[Flow]:
         """UDP clients sent to containers by ports that are not published. Looks only once.
 
@@ -53,60 +59,49 @@ class Flows:
         """
         if self._looked:
             return []
-        found = []
-        for version in (4, 6):
-            is_stray = self._strays(networks, bindings, version)
-            found += [flow for flow in conntrack.flows(_WITHOUT_END, version) if is_stray(flow)]
+        is_stray = self._strays(networks, bindings)
+        found = [flow for flow in conntrack.flows(_STRAY_KINDS) if is_stray(flow)]
         self._looked = not found
         return found
 
     def end_stray(self, networks: Collection[NetworkRecord], bindings: list[Binding]) -> None:
         """Forget those."""
         if not self._looked:
-            for version in (4, 6):
-                is_stray = self._strays(networks, bindings, version)
-                conntrack.remove(_WITHOUT_END, version, is_stray)
+            conntrack.remove(_STRAY_KINDS, self._strays(networks, bindings))
             self._looked = True
 
     def _remove(
         self, bindings: Iterable[PortBinding], container: Container, *, translated_here: bool
     ) -> None:
-        local: set[IPAddress] | None = None
-        for (protocol, version), ports in _by_port((item, container) for item in bindings).items():
-            if local is None:
-                local = self.local_addresses()
+        kinds = _by_kind((item, container) for item in bindings)
+        if not kinds:
+            return
+        local = self.local_addresses()
 
-            def is_meant(
-                flow: Flow,
-                ports: dict[int, list[Binding]] = ports,
-                local: set[IPAddress] = local,
-            ) -> bool:
-                meant = [item for item in ports.get(flow.destination_port, ()) if _hits(flow, item)]
-                here = any(_leads(flow, item) for item in meant)
-                return bool(meant) and here is translated_here and _is_local(flow, local)
+        def is_meant(flow: Flow) -> bool:
+            meant = _meant(flow, kinds)
+            here = any(_leads(flow, item) for item in meant)
+            return bool(meant) and here is translated_here and _is_local(flow, local)
 
-            conntrack.remove(protocol, version, is_meant)
+        conntrack.remove(kinds, is_meant)
 
-    def _strays(
-        self, networks: Collection[NetworkRecord], bindings: list[Binding], version: int
-    ) -> _Chosen:
+    def _strays(self, networks: Collection[NetworkRecord], bindings: list[Binding]) -> _Chosen:
         local = self.local_addresses()
         pools = [pool.pool for each in networks for pool in (*each.spec.ipv4, *each.spec.ipv6)]
-        ports = _by_port(bindings).get((_WITHOUT_END, version), {})
+        kinds = _by_kind(bindings)
 
         def is_stray(flow: Flow) -> bool:
             ours = flow.translated and any(flow.answered_by in pool for pool in pools)
             if not ours or not _is_local(flow, local):
                 return False
-            meant = ports.get(flow.destination_port, ())
-            return not any(_hits(flow, item) and _leads(flow, item) for item in meant)
+            return not any(_leads(flow, item) for item in _meant(flow, kinds))
 
         return is_stray
 
 
-def _by_port(bindings: Iterable[Binding]) -> _Ports:
+def _by_kind(bindings: Iterable[Binding]) -> _Kinds:
     """Those that the kernel translates."""
-    found: _Ports = {}
+    found: _Kinds = {}
     for binding, container in bindings:
         host = binding.host_ip
         if host is not None and binding.host_port and container.leads_by(host) is not None:
@@ -117,6 +112,12 @@ def _by_port(bindings: Iterable[Binding]) -> _Ports:
 
 def _is_local(flow: Flow, local: set[IPAddress]) -> bool:
     return flow.destination in local or flow.destination in _LOOPBACK
+
+
+def _meant(flow: Flow, kinds: _Kinds) -> list[Binding]:
+    """The bindings that a flow's first packet was sent to."""
+    ports = kinds.get(flow.kind, {})
+    return [item for item in ports.get(flow.destination_port, ()) if _hits(flow, item)]
 
 
 def _hits(flow: Flow, item: Binding) -> bool:

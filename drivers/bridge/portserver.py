@@ -8,6 +8,7 @@ repeated; ``hold`` is done whole or not at all.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import gc
 import itertools
@@ -207,6 +208,17 @@ def _reserved() -> Iterator[int]:
             yield from range(int(low), int(high or low) + 1)
 
 
+def _allow_files() -> None:
+    """As many as the kernel allows: one a port and address, two a connection."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open("/proc/sys/fs/nr_open", encoding="ascii") as file:
+        allowed = int(file.read())
+    for limit in (allowed, most):
+        with contextlib.suppress(ValueError):  # to raise it takes CAP_SYS_RESOURCE
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            return
+
+
 def main(arguments: Sequence[str]) -> int:
     """0: nothing is left to hold; 1: another process serves this directory."""
     parser = argparse.ArgumentParser(prog="cnm-ports")
@@ -216,8 +228,7 @@ def main(arguments: Sequence[str]) -> int:
     if lock is None:
         return 1
     resident.detach(where)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one a port, two a connection
+    _allow_files()
     PortServer(where).serve()
     return 0
 

@@ -1,10 +1,10 @@
 """Sockets that hold a host port: nobody else can bind it, and nothing is served on it.
 
 A bound socket without SO_REUSEADDR keeps every other program off, but cannot be bound itself
-while old connections of that port are in TIME_WAIT. So a TCP socket is bound with the option,
-listens for a moment (then the kernel lets no second listener in, whatever options it has), and
-loses the option again; tried with 6.1 and 6.18 (net/ipv4/inet_connection_sock.c,
-inet_csk_get_port and inet_csk_update_fastreuse).
+while old connections of that port are in TIME_WAIT. So a TCP socket that cannot be bound is tried
+again with the option: it listens for a moment (then the kernel lets no second listener in,
+whatever options that has), and loses the option; tried with 6.1 and 6.18
+(net/ipv4/inet_connection_sock.c, inet_csk_get_port and inet_csk_update_fastreuse).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from ipaddress import ip_address
 
 from cnm.errors import InvalidParameter
 
@@ -54,19 +53,29 @@ def reserve(protocol: str, address: str, port: int, *, serve: bool) -> socket.so
 
     :raises OSError: EADDRINUSE, EADDRNOTAVAIL, …
     """
-    version = ip_address(address.partition("%")[0]).version
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    try:
+        return _reserve(protocol, address, port, serve=serve, reuse=False)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or protocol != "tcp":
+            raise
+    return _reserve(protocol, address, port, serve=serve, reuse=True)
+
+
+def _reserve(protocol: str, address: str, port: int, *, serve: bool, reuse: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     held = _open(family, protocol)
     try:
         held.setblocking(False)
         if family == socket.AF_INET6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if protocol == "tcp":
+        if reuse:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((address, port))
-        set_served(held, protocol, serve=serve)
-        if protocol == "tcp":
+        if reuse:
+            held.listen(BACKLOG)
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        if serve or reuse or protocol == "udp":
+            set_served(held, protocol, serve=serve)
     except BaseException:
         held.close()
         raise
@@ -75,11 +84,11 @@ def reserve(protocol: str, address: str, port: int, *, serve: bool) -> socket.so
 
 def set_served(held: socket.socket, protocol: str, *, serve: bool) -> None:
     """Begin or end to let clients in. :raises OSError:"""
-    if protocol == "tcp":
+    if protocol == "tcp" and serve:
         held.listen(BACKLOG)
-        if not serve:
-            with contextlib.suppress(OSError):  # ENOTCONN is said of what does not listen
-                held.shutdown(socket.SHUT_RDWR)
+    elif protocol == "tcp":
+        with contextlib.suppress(OSError):  # ENOTCONN is said of what does not listen
+            held.shutdown(socket.SHUT_RDWR)
     elif protocol == "udp":
         size = _SERVED_BUFFER if serve else _SMALLEST_BUFFER
         held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)

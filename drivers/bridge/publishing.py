@@ -6,6 +6,7 @@ endpoint. What is published lives here, and in the core's records across restart
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class Publishing:
         with teardown.step():
             self._ruleset.publish(endpoint_id, ())
         with teardown.step():
-            self._flows.end(known.bindings, known.container)
+            self._flows.end_with(known.bindings, known.container)
         with teardown.step():
             self._helper.release(endpoint_id, self._helper.held_by(endpoint_id))
         with teardown.step():
@@ -230,12 +231,11 @@ class Publishing:
                     for binding in wish.bindings(number)
                 )
             )
-            new = [item for item in bindings if item not in had]
-            gone = [item for item in had if item not in bindings]
+            new = _without(bindings, had)
+            gone = _without(had, bindings)
             undo.push(self._helper.release, endpoint_id, _but(new, had))
             self._route_loopback(known, new)
             undo.push(self._ruleset.publish, endpoint_id, list(portmap.members(had, container)))
-            self._flows.begin(new, container)
             self._ruleset.publish(endpoint_id, portmap.members(bindings, container))
             self._pairs.set_hairpin(endpoint_id, on=bool(bindings))
             self._flows.begin(new, container)
@@ -267,12 +267,19 @@ class Publishing:
         with self._localnet:
             link = self._netlink.link(known.bridge.name)
             if link is None:
-                raise KernelError(19, f"bridge {known.bridge.name}")
+                raise KernelError(errno.ENODEV, f"bridge {known.bridge.name}")
             if link.alias != known.bridge.mark:
                 reason = f"ports of network {known.spec.name} are reached from 127.0.0.1"
                 self._settings.need(name, "1", holder=_holder(known.spec.id), reason=reason)
             elif sysctl.read(name) != "1":
                 sysctl.write(name, "1")
+
+
+def _without(bindings: Iterable[PortBinding], others: Sequence[PortBinding]) -> list[PortBinding]:
+    if not others:
+        return list(bindings)
+    left = set(others)
+    return [item for item in bindings if item not in left]
 
 
 def _but(bindings: Iterable[PortBinding], others: Iterable[PortBinding]) -> list[Key]:

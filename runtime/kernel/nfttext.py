@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 _INDENT = "\t"
 _QUOTED_OR_VERDICT = re.compile(
-    r'"[^"]*"|\bct status \w+|(?<![\w-])(?P<verdict>accept|drop|reject|return|continue|jump|goto|queue'
-    r"|masquerade|redirect|snat|dnat)\b"
+    r'"[^"]*"|\bct status \w+|(?<![\w-])(?P<verdict>accept|drop|reject|return|continue'
+    r"|jump|goto|queue|masquerade|redirect|snat|dnat)\b"
 )
 
 

@@ -98,6 +98,14 @@ class Cnmd(LiveDaemon):
                     found.append(int(folder.name))
         return found
 
+    def helpers_named(self, module: str) -> list[int]:
+        """Those that run one module."""
+        return [
+            pid
+            for pid in self.helpers()
+            if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        ]
+
     def prune(self) -> list[str]:
         """Remove all unused networks; their names."""
         return list(self.api.call("POST", "/networks/prune")["NetworksDeleted"] or [])

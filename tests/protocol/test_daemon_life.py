@@ -321,7 +321,7 @@ def question(live: LiveDaemon) -> str:
 
 
 def rules(live: LiveDaemon) -> str:
-    return live.inside(live.netns, "nft", "list", "ruleset").stdout
+    return live.inside(live.netns, "nft", "-s", "list", "ruleset").stdout
 
 
 def forwarding(live: LiveDaemon) -> str:

@@ -29,7 +29,7 @@ def live(daemon: DaemonFactory) -> LiveDaemon:
 
 
 def rules(live: LiveDaemon) -> str:
-    return live.inside(live.netns, "nft", "list", "ruleset").stdout
+    return live.inside(live.netns, "nft", "-s", "list", "ruleset").stdout
 
 
 def test_a_flushed_ruleset_is_healed(live: LiveDaemon) -> None:

@@ -122,7 +122,7 @@ def kernel_objects(daemon: Cnmd) -> dict[str, Any]:
         "links": [link["ifname"] for link in json.loads(run(*host, "-j", "link").stdout)],
         "addresses": run(*host, "-o", "address").stdout,
         "routes": run(*host, "route").stdout + run(*host, "-6", "route").stdout,
-        "rules": run("ip", "netns", "exec", daemon.netns, "nft", "list", "ruleset").stdout,
+        "rules": run("ip", "netns", "exec", daemon.netns, "nft", "-s", "list", "ruleset").stdout,
         "forwarding": run(
             "ip", "netns", "exec", daemon.netns, "sysctl", "net.ipv4.ip_forward"
         ).stdout,

@@ -53,7 +53,7 @@ def _members(network: Facts, name: str) -> list[Facts]:
 
 
 def _inside(namespace: str) -> tuple[str, dict[str, str]]:
-    rules = run("ip", "netns", "exec", namespace, "nft", "list", "ruleset").stdout
+    rules = run("ip", "netns", "exec", namespace, "nft", "-s", "list", "ruleset").stdout
     sockets = run("ip", "netns", "exec", namespace, "ss", "-Hlntu").stdout
     return rules, dict(_BOUND.findall(sockets))
 

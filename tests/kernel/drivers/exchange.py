@@ -15,7 +15,11 @@ from patience import patient
 _ANSWER_S = 3.0  # for what must come
 _SILENCE_S = 0.4  # for what must not
 _ASKED, _TOLD = b"question", b"answer" * 1000
-_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_KINDS = {
+    "tcp": (socket.SOCK_STREAM, 0),
+    "udp": (socket.SOCK_DGRAM, 0),
+    "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+}
 _REFUSALS = (
     errno.ECONNREFUSED,
     errno.EHOSTUNREACH,
@@ -31,11 +35,11 @@ class Server:
 
     def __init__(self, place: Place, protocol: str, port: int) -> None:
         self.protocol = protocol
-        self.socket = open_socket(place, socket.AF_INET6, _KINDS[protocol])
+        self.socket = open_socket(place, socket.AF_INET6, *_KINDS[protocol])
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         self.socket.bind(("::", port))
-        if protocol == "tcp":
+        if protocol != "udp":
             self.socket.listen()
 
     def close(self) -> None:
@@ -50,7 +54,7 @@ class Server:
         wait_s = patient(_ANSWER_S) if expected else _SILENCE_S
         family = socket.AF_INET6 if ":" in target else socket.AF_INET
         self.socket.settimeout(wait_s)
-        with open_socket(client, family, _KINDS[self.protocol]) as asking:
+        with open_socket(client, family, *_KINDS[self.protocol]) as asking:
             asking.settimeout(wait_s)
             try:
                 asking.connect(_destination(client, target, port))
@@ -105,3 +109,19 @@ def serving(place: Place, protocol: str, port: int) -> Iterator[Server]:
         yield made
     finally:
         made.close()
+
+
+def is_free(port: int, address: str = "0.0.0.0", kind: int = socket.SOCK_STREAM) -> bool:
+    """Whether another program could have the port of the host."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            other.bind((address, port))
+            if kind == socket.SOCK_STREAM:
+                other.listen()
+        except OSError:
+            return False
+        return True

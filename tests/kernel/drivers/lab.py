@@ -119,7 +119,7 @@ class Place:
         return {
             "links": json.dumps(links),
             "addresses": "\n".join(sorted(addresses)),
-            "rules": self.sh("nft list ruleset"),
+            "rules": self.sh("nft -s list ruleset"),
             "sysctls": self.sh(f"sysctl {' '.join(FORWARDING)}"),
         }
 

@@ -175,7 +175,7 @@ def test_a_lan_on_an_existing_bridge_is_left_alone(
         assert reaches(world, lan, target(version, 3))
         assert not driver.owned()
     crossing.driver.delete_network(spec.id)
-    assert host.sh("nft list ruleset") == ""
+    assert host.sh("nft -s list ruleset") == ""
 
 
 @BOTH

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from kernel.drivers.exchange import is_free
 from kernel.drivers.lab import (
     Host,
     PlaceFactory,
@@ -25,7 +27,7 @@ from cnm.runtime.kernel.netlink import Batch as LinkBatch
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.nft import Batch, LibNft, Table
 from cnm.runtime.kernel.sysctl import HostSysctls
-from cnm.types import EndpointID, NetworkID
+from cnm.types import EndpointID, NetworkID, PortBinding
 
 POOLS = ("10.77.0.1/24", "fd77::1/64")
 STEPS_MAX = 30
@@ -248,4 +250,55 @@ def test_tear_down_goes_on_and_can_be_repeated(
         delete()
         assert host.snapshot() == before, f"step {step}"
         network_id = made()
+    assert host.snapshot() == before
+
+
+@LATE
+def test_publish(
+    late: bool, host: Host, driver: BridgeDriver, trouble: Trouble, make_place: PlaceFactory
+) -> None:
+    """Of a port that cannot be published nothing is left, and what was there stays."""
+    spec = network(*POOLS)
+    driver.create_network(spec)
+    one = attach(driver, spec, make_place(), "10.77.0.2/24")
+    stays = PortBinding("tcp", 80, None, 5005)
+    held = driver.program_external_connectivity(spec.id, one.endpoint_id, [stays])
+    before = host.snapshot()
+
+    def publish() -> None:
+        more = [stays, PortBinding("udp", 53, None, 5006), PortBinding("tcp", 80, None, 5007)]
+        driver.program_external_connectivity(spec.id, one.endpoint_id, more)
+
+    for step, _ in refusals(trouble, publish, late=late):
+        assert host.snapshot() == before, f"step {step}"
+        assert (is_free(5005), is_free(5007)) == (False, True), f"step {step}"
+        assert is_free(5006, kind=socket.SOCK_DGRAM), f"step {step}"
+    assert not is_free(5007)
+    back = driver.program_external_connectivity(spec.id, one.endpoint_id, [stays])
+    assert (back, host.snapshot()) == (held, before)
+
+
+@LATE
+def test_revoke_goes_on_and_can_be_repeated(
+    late: bool, host: Host, driver: BridgeDriver, trouble: Trouble, make_place: PlaceFactory
+) -> None:
+    spec = network(*POOLS)
+    driver.create_network(spec)
+    one = attach(driver, spec, make_place(), "10.77.0.2/24")
+    before = host.snapshot()
+
+    def publish() -> None:
+        ports = [PortBinding("tcp", 80, None, 5005), PortBinding("udp", 53, None, 5006)]
+        driver.program_external_connectivity(spec.id, one.endpoint_id, ports)
+
+    def revoke() -> None:
+        driver.revoke_external_connectivity(spec.id, one.endpoint_id)
+
+    publish()
+    for step, error in refusals(trouble, revoke, late=late):
+        assert isinstance(error, TeardownError) or late
+        revoke()
+        assert host.snapshot() == before, f"step {step}"
+        assert is_free(5005), f"step {step}"
+        publish()
     assert host.snapshot() == before

@@ -159,16 +159,16 @@ def test_networks_learnt_later_keep_their_elements(host: Host) -> None:
     driver = host.bridge()
     for spec in specs:
         driver.create_network(spec)
-    before = host.sh("nft list ruleset")
+    before = host.sh("nft -s list ruleset")
     host.sh("nft flush chain inet cnm-bridge to_network")
     again = host.bridge()
     for spec in specs:
         again.restore(spec, [])
-        assert sorted(host.sh("nft list ruleset")) == sorted(before)
+        assert sorted(host.sh("nft -s list ruleset")) == sorted(before)
 
 
 def test_elements_of_nobody_go(lab: Lab) -> None:
-    before = lab.host.sh("nft list ruleset")
+    before = lab.host.sh("nft -s list ruleset")
     lab.host.sh(
         'nft add element inet cnm-bridge bridges { "br-gone" };'
         'nft add element inet cnm-bridge source_ipv4 { "br-gone" : 192.0.2.1 }'
@@ -180,7 +180,7 @@ def test_elements_of_nobody_go(lab: Lab) -> None:
         '"br-gone" of source_ipv4 in inet cnm-bridge',
     ]
     lab.driver.remove_orphan(strays[0])
-    assert lab.host.sh("nft list ruleset") == before
+    assert lab.host.sh("nft -s list ruleset") == before
 
 
 def test_owned_names_what_is_marked(lab: Lab) -> None:

@@ -271,5 +271,5 @@ def test_after_removal_the_host_routes_no_more(world: World) -> None:
     one = world.attach(spec, 2)
     assert one.sandbox.pings(PEER[4])
     world.driver.delete_network(spec.id)
-    assert world.host.sh("nft list ruleset") == ""
+    assert world.host.sh("nft -s list ruleset") == ""
     assert world.host.sh("sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding") == "0\n0\n"

@@ -109,7 +109,7 @@ def test_alone(case: str, host: Host, driver: BridgeDriver) -> None:
     driver.create_network(spec)
     compare(golden, rules(host))
     driver.delete_network(spec.id)
-    assert host.sh("nft list ruleset") == ""
+    assert host.sh("nft -s list ruleset") == ""
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -235,7 +235,7 @@ def test_an_adopted_namespace_asks_and_is_found(shop: Host) -> None:
     assert run(*asked, "web").stdout == "10.70.0.80\n"
     assert shop.dig("asks", "kept") == [shop.address("kept", "shop")]
     shop.cnm("release", "kept")
-    assert run("ip", "netns", "exec", netns, "nft", "list", "ruleset").stdout == ""
+    assert run("ip", "netns", "exec", netns, "nft", "-s", "list", "ruleset").stdout == ""
     assert run("ip", "netns", "exec", netns, "ss", "-Hlntu").stdout == ""
 
 

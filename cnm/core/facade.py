@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cnm.core.addressing import Addressing
+from cnm.core.attachments import Attachments
 from cnm.core.claims import Claims
 from cnm.core.conflicts import Conflicts
 from cnm.core.connect import Connections
@@ -81,6 +82,7 @@ class Core:
     names: NameInsight
     guests: Guests
     ports: Ports
+    attachments: Attachments
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -171,6 +173,7 @@ def build(
     conflicts = Conflicts(state, registry, wires, events, host_routes)
     leases = LeaseKeeper(state, registry, locks, connections, events, sandboxes, naming, wires)
     inspector = Inspector(state, addressing)
+    ports = Ports(state, locks, publishing, registry, events)
     return Core(
         networks,
         connections,
@@ -191,5 +194,6 @@ def build(
         wires,
         names,
         guests,
-        Ports(state, locks, publishing, registry, events),
+        ports,
+        Attachments(state, locks, networks, stacks, connections, ports),
     )

@@ -159,8 +159,7 @@ class Dockerd:
             self._wait_until_empty()
         if Path("/run/netns", self.name).exists():
             subprocess.run(["ip", "netns", "delete", self.name], check=True)
-        for mount in _cgroup_mounts():
-            _remove_groups(Path(mount[1]) / self.name)
+        remove_control_groups(self.name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def restart(self) -> None:
@@ -257,6 +256,12 @@ def _cgroup_mounts() -> list[tuple[str, str, str]]:
             own = [word for word in options.split(",") if word not in general]
             wanted.append((kind, path, ",".join(own)))
     return wanted
+
+
+def remove_control_groups(name: str) -> None:
+    """Those of this name, and all below, in every hierarchy."""
+    for mount in _cgroup_mounts():
+        _remove_groups(Path(mount[1]) / name)
 
 
 def _remove_groups(top: Path) -> None:

@@ -34,6 +34,7 @@ DEFAULT_ROOT = Path("/var/lib/cnm")
 DEFAULT_EXEC_ROOT = Path("/run/cnm")
 UNIX = "unix://"
 SOCKET_PATH_MAX = 107  # bytes of sun_path without its zero: unix(7)
+PLUGIN_DIR_MAX = SOCKET_PATH_MAX - 32  # the sockets in it have names of their own
 DNS_PORT = 53
 MTU_MIN, MTU_MAX = 68, 65535  # RFC 791's smallest; the largest that a link takes
 
@@ -43,7 +44,7 @@ NOT_YET = frozenset(
         *("host-gateway-ip", "host-gateway-ips"),
         *("fixed-cidr", "fixed-cidr-v6", "default-gateway", "default-gateway-v6", "bip6", "ipv6"),
         *("iptables", "ip6tables", "userland-proxy", "userland-proxy-path", "allow-direct-routing"),
-        *("plugin-dir", "tls", "tlscacert", "tlscert", "tlskey", "tlsverify"),
+        *("tls", "tlscacert", "tlscert", "tlskey", "tlsverify"),
         *("authorization-plugins", "swarm-default-advertise-addr"),
     )
 )
@@ -74,6 +75,7 @@ class Settings:
     dns_options: tuple[str, ...] = ()
     dns_host_listen: tuple[str, int] | None = None
     metrics_address: tuple[str, int] | None = None
+    plugin_dir: Path | None = None  # where engines find our drivers
 
     @property
     def debug(self) -> bool:
@@ -108,6 +110,10 @@ def _absolute(text: str, longest: int = 4095) -> str:
     if not text.startswith("/") or "\0" in text or len(text.encode()) > longest:
         raise ValueError(f'"{text}": must be an absolute path of at most {longest} bytes')
     return text
+
+
+def _plugin_dir(text: str) -> str:
+    return _absolute(text, PLUGIN_DIR_MAX)
 
 
 def _bridge_address(value: object) -> IPv4Interface:
@@ -244,6 +250,7 @@ class _Keys(BaseModel):
     dns_opts: list[Annotated[str, AfterValidator(_word)]] = []
     dns_host_listen: Annotated[Any, BeforeValidator(_name_server)] = None
     metrics_addr: Annotated[Any, BeforeValidator(_endpoint)] = None
+    plugin_dir: Annotated[str, AfterValidator(_plugin_dir)] | None = None
     default_network_opts: dict[str, dict[str, str]] = {}
     live_restore: bool = True  # containers live on in any case
     userns_remap: str = ""
@@ -353,6 +360,7 @@ def _settings(path: Path, keys: _Keys) -> Settings:
         dns_options=tuple(keys.dns_opts),
         dns_host_listen=keys.dns_host_listen,
         metrics_address=keys.metrics_addr,
+        plugin_dir=Path(keys.plugin_dir) if keys.plugin_dir else None,
     )
 
 

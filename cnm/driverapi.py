@@ -245,6 +245,17 @@ class OnWire(Protocol):
 
 
 @runtime_checkable
+class LinkWatcher(Protocol):
+    """Optional: sees from the host's namespace whether a link that an engine has is in use."""
+
+    def in_use(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
+        """Not if it is gone (with the container), nor if it lies in the host's namespace.
+
+        There it lies for a moment before the engine moves it, and after it was taken out.
+        """
+
+
+@runtime_checkable
 class Diagnostic(Protocol):
     """Optional: what ``net doctor`` asks a driver."""
 

@@ -207,6 +207,14 @@ class LeaseAudit(Protocol):
 
 
 @runtime_checkable
+class PresenceChecker(Protocol):
+    """Optional: a driver that may not be there (it runs in somebody else's process)."""
+
+    def check_present(self) -> None:
+        """:raises InvalidParameter: with Docker's text. :raises CNMError: it does not answer."""
+
+
+@runtime_checkable
 class Transactional(Protocol):
     """Optional: many calls, one commit."""
 

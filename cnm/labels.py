@@ -58,6 +58,12 @@ CONFLICT_PROBE = "com.cnm.network.conflict_probe"  # "false": hand addresses out
 MTU_MIN = 68  # RFC 791
 MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
 MTU_MAX = 65535
+
+# of ours, on what CNI has made: the CNI network that an endpoint is an attachment of; sandboxes
+# that were adopted for attachments, and are given back with the last
+ATTACHMENT = "com.cnm.attachment.network"
+ATTACHED = "com.cnm.attached"
+
 IFNAME_MAX = 15  # IFNAMSIZ is 16 with the terminating zero
 
 _NO_IFNAMES = {"", ".", "..", "all", "default"}

@@ -28,12 +28,23 @@ from typing import Protocol, TypeVar
 from cnm import codec
 from cnm.containerapi import ContainerRecord
 from cnm.errors import StoreError
+from cnm.guestapi import GuestEndpoint, GuestNetwork, GuestPool, GuestRecord
 from cnm.ipamapi import StoredPool
 from cnm.types import Endpoint, IPAddress, Network, PoolID, Record, SandboxRecord
 
-R = TypeVar("R", Network, Endpoint, SandboxRecord, ContainerRecord)
+R = TypeVar(
+    "R",
+    Network,
+    Endpoint,
+    SandboxRecord,
+    ContainerRecord,
+    GuestNetwork,
+    GuestEndpoint,
+    GuestPool,
+)
 
 Stored = Record | ContainerRecord
+Kept = Stored | GuestRecord
 
 
 class Store(Protocol):
@@ -43,7 +54,7 @@ class Store(Protocol):
         """Every record of one kind, oldest first."""
 
     def write(
-        self, put: Sequence[Stored] = (), remove: Sequence[Stored] = (), *, durable: bool = False
+        self, put: Sequence[Kept] = (), remove: Sequence[Kept] = (), *, durable: bool = False
     ) -> None:
         """One transaction. ``durable``: on the disk before this returns.
 
@@ -63,6 +74,9 @@ _TABLES: Mapping[type, str] = {
     Endpoint: "endpoints",
     SandboxRecord: "sandboxes",
     ContainerRecord: "containers",
+    GuestNetwork: "guest_networks",
+    GuestEndpoint: "guest_endpoints",
+    GuestPool: "guest_pools",
 }
 
 _V1 = """
@@ -78,10 +92,14 @@ CREATE TABLE sysctls (
     name TEXT PRIMARY KEY, old TEXT NOT NULL, new TEXT NOT NULL) WITHOUT ROWID;
 """
 
+# what IPAM drivers keep; what an engine keeps through our plugin: cnm.guestapi
 _V2 = """
 CREATE TABLE notes (
     owner TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (owner, key)
 ) WITHOUT ROWID;
+CREATE TABLE guest_networks (id TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE guest_endpoints (id TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE guest_pools (id TEXT PRIMARY KEY, document TEXT NOT NULL);
 """
 
 # MIGRATIONS[n] takes schema n to n + 1; the first makes a new database.
@@ -126,7 +144,7 @@ class SqliteStore:
         return [codec.loads(kind, str(document)) for (document,) in rows]
 
     def write(
-        self, put: Sequence[Stored] = (), remove: Sequence[Stored] = (), *, durable: bool = False
+        self, put: Sequence[Kept] = (), remove: Sequence[Kept] = (), *, durable: bool = False
     ) -> None:
         """One transaction; see :class:`Store`."""
         with self.transaction(durable=durable):

@@ -180,7 +180,7 @@ class JoinInfo:
 
     ``placed``: the link is already inside the sandbox under ``interface_name``,
     down and without addresses. Else ``source_name`` is a link in the host's
-    namespace that the sandbox must move and rename.
+    namespace that the sandbox must move and rename; without either there is no link.
     """
 
     interface_name: str
@@ -190,6 +190,7 @@ class JoinInfo:
     gateway_ipv6: IPv6Address | None = None
     static_routes: tuple[StaticRoute, ...] = ()
     disable_gateway_service: bool = False
+    name_prefix: str = ""  # of a link to be moved: its name inside shall begin so
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,7 @@ class EndpointState:
     interface_name: str
     options: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[PortBinding, ...] = ()  # as they are, not as asked for
+    handed_over: bool = False  # to an engine: where the link's other end is, only it knows
 
 
 @dataclass(frozen=True, slots=True)

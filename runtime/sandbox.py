@@ -16,9 +16,9 @@ from socket import AF_INET, AF_INET6, socket
 from types import TracebackType
 from typing import TypeVar
 
-from cnm.errors import InvalidParameter, KernelError, NotFound, SandboxGone
+from cnm.errors import Forbidden, InvalidParameter, KernelError, NotFound, SandboxGone
 from cnm.idmap import IdMap
-from cnm.runtime.kernel import pin, sysctl
+from cnm.runtime.kernel import owner, pin, sysctl
 from cnm.runtime.kernel.announce import Announcer, packet_socket
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink, Route
 from cnm.runtime.kernel.netns import NetNS, own_cookie
@@ -182,6 +182,8 @@ class NamespaceSandbox:
             if sender is not None:
                 undo.push(sender.close)
             batch = self._namespace.netlink().batch().set_link(_LOOPBACK, up=True)
+            if not join.placed and interface.mac:
+                batch.set_link(index, mac=interface.mac)
             for address in _addresses(interface):
                 batch.add_address(index, address, exist_ok=True, broadcast=address.version == 4)
             batch.set_link(index, up=True)
@@ -202,7 +204,7 @@ class NamespaceSandbox:
         source = link.alias.removeprefix(_MOVED)
         with NetNS(_OWN_NAMESPACE) as host:
             batch = netlink.batch().set_link(link.index, up=False)
-            batch.set_link(link.index, net_ns_fd=host.fd, name=source).commit()
+            batch.set_link(link.index, net_ns_fd=host.fd, name=source, alias="").commit()
 
     def remove_address(self, name: str, address: IPInterface) -> None:
         """Take an address off an interface; one that is not there is success."""
@@ -228,12 +230,26 @@ class NamespaceSandbox:
             # The kernel would notice only after the move, and leave the link here.
             raise KernelError(errno.EEXIST, f"link {join.interface_name} in {self._record.name}")
         with Netlink() as host:
+            self._refuse_foreign(host, join.source_name)
             host.batch().set_link(
                 join.source_name,
                 net_ns_fd=self._namespace.fd,
                 name=join.interface_name,
                 alias=alias,
             ).commit()
+
+    def _refuse_foreign(self, host: Netlink, name: str) -> None:
+        """A plugin names a link that it made: bare, and not one of ours.
+
+        :raises KernelError: there is no such link.
+        :raises Forbidden: the host, or a network, uses it.
+        """
+        link = host.link(name)
+        if link is None:
+            raise KernelError(errno.ENODEV, f"link {name}, to be moved into {self._record.name}")
+        addressed = any(not item.interface.is_link_local for item in host.addresses(link.index))
+        if addressed or owner.parse(link.alias) is not None or name == _LOOPBACK:
+            raise Forbidden(f"link {name} is in use on this host: it is not moved")
 
     def _index(self, name: str) -> int:
         index = self._namespace.netlink().index(name)

@@ -32,6 +32,8 @@ iperf3 iperf3
 qemu-system-x86_64 qemu-system-x86
 depmod kmod
 file file
+podman podman
+runc runc
 /usr/lib/podman/netavark netavark
 /usr/lib/podman/aardvark-dns aardvark-dns
 /usr/lib/cni/bridge containernetworking-plugins"
@@ -52,8 +54,11 @@ missing_packages() {
   while read -r program package; do
     command -v "$program" >/dev/null || echo "$package"
   done <<<"$programs"
-  ldconfig -p | grep -q 'libnftables\.so\.1 ' || echo libnftables1
-  ldconfig -p | grep -q 'libseccomp\.so\.2 ' || echo libseccomp2
+  # not piped into grep -q: ldconfig would be cut off, and pipefail make that "not there"
+  local libraries
+  libraries=$(ldconfig -p)
+  [[ $libraries == *'libnftables.so.1 '* ]] || echo libnftables1
+  [[ $libraries == *'libseccomp.so.2 '* ]] || echo libseccomp2
   # Debian keeps ensurepip in a package of its own; an environment that works needs it no more.
   if ! venv_is_good && ! "$python" -c 'import ensurepip' 2>/dev/null; then echo python3-venv; fi
 }

@@ -40,11 +40,6 @@ def net() -> int:
     return run("net", NETWORK, sys.argv[1:])
 
 
-def cni() -> int:
-    """The CNI plugin."""
-    return _not_yet()
-
-
 def _complete_streams() -> None:
     """Opens what we were started without, lest a socket become standard input or output."""
     if sys.stdin is None:

@@ -18,7 +18,7 @@ from cnm.core.locks import Locks
 from cnm.core.registry import Registry
 from cnm.core.state import State
 from cnm.driverapi import Wire
-from cnm.errors import Forbidden, InvalidParameter, NotFound, PoolOverlap, Unavailable
+from cnm.errors import CNMError, Forbidden, InvalidParameter, NotFound, PoolOverlap, Unavailable
 from cnm.hostapi import HostRoute, HostRoutes
 from cnm.ipamapi import GATEWAY_ADDRESS, REQUEST_ADDRESS_TYPE, IpamDriver, PoolRequest
 from cnm.types import (
@@ -115,6 +115,9 @@ class Addressing:
         pool = IpamPool(granted.pool_id, local, granted.pool, ip_range=wish.ip_range)
         with Undo() as undo:
             undo.push(self._release_pool, ipam, pool)
+            if chosen and pool.pool.prefixlen:  # a driver of others may offer anything
+                _refuse_unusable(ipam, pool)
+                subnets.refuse_overlap(pool.pool, self._state.networks())
             gateway, leased = self._gateway(ipam, pool, wish, granted.data, skip)
             pool = replace(pool, gateway=gateway, gateway_leased=leased)
             aux = {
@@ -137,7 +140,10 @@ class Addressing:
         if (wish.gateway is None and skip) or pool.pool.prefixlen == 0:
             return None, False
         found = ipam.request_address(pool.pool_id, wish.gateway, _GATEWAY_OPTIONS)
-        return (None, False) if found.ip.is_unspecified else (found, True)
+        if found.ip.is_unspecified:
+            return None, False
+        _refuse_elsewhere(ipam, pool, found)
+        return found, True
 
     def route_over(self, subnet: IPNetwork) -> HostRoute | None:
         """A route of the host that overlaps a subnet, if there is one."""
@@ -245,6 +251,8 @@ class Addressing:
                 raise Forbidden(f"{error}{self._holder(network, wanted)}") from error
             if found.ip.is_unspecified:
                 return None  # the null IPAM: this endpoint needs no address
+            _refuse_elsewhere(ipam, pool, found)
+            self._refuse_held(ipam, network, found)
             undo.push(ipam.release_address, pool.pool_id, found.ip)
             return found
         family = f"IPv{pools[0].pool.version}"
@@ -252,6 +260,12 @@ class Addressing:
             f"no available {family} addresses on this network's address pools: "
             f"{network.name} ({network.id})"
         )
+
+    def _refuse_held(self, ipam: IpamDriver, network: Network, found: IPInterface) -> None:
+        """:raises CNMError: what a driver of others gives is in use; it stays with its holder."""
+        holder = self._holder(network, found.ip)
+        if holder:
+            raise CNMError(f"IPAM driver {ipam.name} gave {found.ip} twice{holder}")
 
     def _holder(self, network: Network, wanted: IPAddress | None) -> str:
         """Who has a wanted address, as the rest of a sentence; empty if it is none of ours."""
@@ -313,6 +327,22 @@ class Addressing:
                 with contextlib.suppress(NotFound):  # the network is being removed just now
                     found[str(pool.pool)] = ipam.usage(pool.pool_id)
             return found
+
+
+def _refuse_unusable(ipam: IpamDriver, pool: IpamPool) -> None:
+    """:raises CNMError: no network can have the pool that a driver of others gives."""
+    try:
+        subnets.check_config([IpamConfig(pool.pool)])
+    except InvalidParameter as error:
+        reason = str(error).splitlines()[-1]
+        raise CNMError(f"IPAM driver {ipam.name} gave what cannot be: {reason}") from error
+
+
+def _refuse_elsewhere(ipam: IpamDriver, pool: IpamPool, found: IPInterface) -> None:
+    """:raises CNMError: what a driver of others gives is not of the pool."""
+    if found.ip not in pool.pool or found.network.prefixlen != pool.pool.prefixlen:
+        ipam.release_address(pool.pool_id, found.ip)
+        raise CNMError(f"IPAM driver {ipam.name} gave {found}, which is not in {pool.pool}")
 
 
 def _shown(pool: IpamPool) -> IpamConfig:

@@ -6,12 +6,11 @@ import errno
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 
-from cnm import labels
 from cnm.containerapi import NO_NETWORK, ContainerRecord
-from cnm.core import gateway
+from cnm.core import gateway, interfacenames
 from cnm.core.claims import Claims
 from cnm.core.endpointcheck import is_static, request_faults
 from cnm.core.events import Events
@@ -24,7 +23,6 @@ from cnm.core.wires import WireGuard
 from cnm.driverapi import LinkFinder, NetworkDriver
 from cnm.errors import (
     CNMError,
-    Conflict,
     Forbidden,
     InvalidParameter,
     KernelError,
@@ -48,7 +46,6 @@ from cnm.undo import Teardown, Undo
 
 log = logging.getLogger(__name__)
 
-DEFAULT_PREFIX = "eth"
 HOST = "host"  # the predefined network of containers without a stack of their own
 NetworksChanged = Callable[[SandboxID, Network, EndpointRequest | None], None]  # None: left
 
@@ -202,7 +199,9 @@ class Connections:
         driver = self._registry.driver(network.driver)
         before = endpoint
         with self._open(record) as sandbox, Undo() as undo:
-            name = self._interface_name(network, record, endpoint, sandbox.interface_names())
+            name = interfacenames.choose(
+                self._state, network, record, endpoint, sandbox.interface_names()
+            )
             revived = before.phase is Phase.RESERVED
             endpoint = replace(endpoint, phase=Phase.CREATING, interface_name=name, revived=revived)
             self._state.write(put=[endpoint])
@@ -241,38 +240,25 @@ class Connections:
         interface = driver.create_endpoint(network.id, endpoint.id, endpoint.interface, options)
         undo.push(driver.delete_endpoint, network.id, endpoint.id)
         join = driver.join(network.id, endpoint.id, record.key, endpoint.interface_name, options)
-        undo.push(driver.leave, network.id, endpoint.id)
         join = self._claims.routed(network, interface, join)
-        name = sandbox.add_interface(join, interface)
         if not join.placed:
-            undo.push(sandbox.remove_interface, name)
-        return replace(endpoint, interface=interface, join=join, interface_name=name)
+            join = interfacenames.of_moved(
+                self._state, join, record, endpoint, sandbox.interface_names()
+            )
+            endpoint = replace(endpoint, interface_name=join.interface_name)
+            undo.push(sandbox.remove_interface, join.interface_name)  # after leave, as engines do
+        undo.push(driver.leave, network.id, endpoint.id)
+        endpoint = replace(endpoint, interface=interface, join=join)
+        if join.placed:
+            sandbox.add_interface(join, interface)
+        elif join.source_name:
+            # a daemon that is killed here has to find the link where it was moved to
+            self._state.write(put=[endpoint])
+            sandbox.add_interface(join, interface)
+        return endpoint
 
     def _open(self, record: SandboxRecord) -> Sandbox:
         return self._sandboxes.open(record)
-
-    def _interface_name(
-        self,
-        network: Network,
-        record: SandboxRecord,
-        endpoint: Endpoint,
-        present: Collection[str],
-    ) -> str:
-        taken = set(present) | {
-            item.interface_name
-            for item in self._state.endpoints_of_sandbox(record.id)
-            if item.id != endpoint.id
-        }
-        wanted = endpoint.request.driver_opts.get(labels.ENDPOINT_IFNAME)
-        if wanted is not None:
-            if wanted in taken:
-                raise Conflict(f'interface name "{wanted}" is taken in container {record.name}')
-            return wanted
-        prefix = network.options.get(labels.CONTAINER_IFACE_PREFIX, DEFAULT_PREFIX)
-        number = 0
-        while f"{prefix}{number}" in taken:
-            number += 1
-        return f"{prefix}{number}"
 
     # default gateways
 
@@ -381,11 +367,11 @@ class Connections:
         self._naming.leave(teardown, network, record, endpoint)
         with teardown.step():
             self._publishing.revoke(endpoint)
+        with teardown.step():
+            _leave(driver, endpoint, record)
         if endpoint.join is not None and not endpoint.join.placed:
             with teardown.step():
                 self._take_out(record, endpoint)
-        with teardown.step():
-            _leave(driver, endpoint, record)
         routes_after = self.routes(record.id)
         if routes_after != routes_before and routes_after != (None, None):
             with teardown.step():

@@ -19,6 +19,7 @@ from cnm.core.state import State
 from cnm.core.wires import WireGuard
 from cnm.driverapi import NetworkChecker, NetworkDriver
 from cnm.errors import CNMError, Conflict, Forbidden, InvalidParameter, NotFound
+from cnm.ipamapi import PresenceChecker
 from cnm.types import (
     Endpoint,
     IPAddress,
@@ -124,7 +125,9 @@ class Networks:
         request = self._with_config_from(request)
         subnets.check_config(request.ipam_config)
         driver = self._registry.driver(request.driver or DEFAULT_DRIVER)
-        self._registry.ipam(request.ipam_driver)
+        ipam = self._registry.ipam(request.ipam_driver)
+        if isinstance(ipam, PresenceChecker):
+            ipam.check_present()
         enable_ipv4 = request.enable_ipv4 is not False
         enable_ipv6 = request.enable_ipv6 is True
         if not (enable_ipv4 or enable_ipv6) and driver.capability.addressed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cnm.core.addressing import Addressing
+from cnm.core.attachments import Attachments
 from cnm.core.claims import Claims
 from cnm.core.conflicts import Conflicts
 from cnm.core.connect import Connections
@@ -18,6 +19,9 @@ from cnm.core.creation import Creation
 from cnm.core.endings import Endings
 from cnm.core.events import Events
 from cnm.core.execs import ExecProcesses
+from cnm.core.guestpools import GuestPools
+from cnm.core.guestrecords import GuestRecords
+from cnm.core.guests import Guests
 from cnm.core.images import ImageStock
 from cnm.core.inspect import Inspector
 from cnm.core.leases import LeaseKeeper
@@ -76,7 +80,9 @@ class Core:
     claims: Claims
     wires: WireGuard
     names: NameInsight
+    guests: Guests
     ports: Ports
+    attachments: Attachments
 
     def doctor(self) -> Sequence[Check]:
         """Kernel features, conflicts with the host's routes, drift, changed sysctls."""
@@ -146,6 +152,9 @@ def build(
     containers = Containers(
         state, locks, connections, machinery, creation, runs, waits, endings, naming
     )
+    records = GuestRecords(store)
+    pools = GuestPools(records, registry, locks, host_routes)
+    guests = Guests(records, pools, state, registry, locks)
     reconciler = Reconciler(
         state,
         registry,
@@ -158,11 +167,13 @@ def build(
         recovery,
         wires,
         NamingRepair(state, locks, naming, names),
+        guests,
     )
     names.watch(reconciler.notice, reconciler.tell)
     conflicts = Conflicts(state, registry, wires, events, host_routes)
     leases = LeaseKeeper(state, registry, locks, connections, events, sandboxes, naming, wires)
     inspector = Inspector(state, addressing)
+    ports = Ports(state, locks, publishing, registry, events)
     return Core(
         networks,
         connections,
@@ -182,5 +193,7 @@ def build(
         claims,
         wires,
         names,
-        Ports(state, locks, publishing, registry, events),
+        guests,
+        ports,
+        Attachments(state, locks, networks, stacks, connections, ports),
     )

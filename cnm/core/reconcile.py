@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from cnm.core.connect import Connections
 from cnm.core.controller import Networks
+from cnm.core.guests import Guests
 from cnm.core.locks import Locks
 from cnm.core.namerepair import NamingRepair
 from cnm.core.recovery import Recovery
@@ -65,6 +66,7 @@ class Reconciler:
         recovery: Recovery,
         wires: WireGuard,
         names: NamingRepair,
+        guests: Guests,
     ) -> None:
         self._state = state
         self._registry = registry
@@ -77,6 +79,7 @@ class Reconciler:
         self._recovery = recovery
         self._wires = wires
         self._names = names
+        self._guests = guests
         self._repairs: list[Repair] = []
 
     def start(self, *, strangers_too: bool = False) -> list[Repair]:
@@ -97,6 +100,7 @@ class Reconciler:
         # before endpoints are looked at: those of a container that does not run are wishes
         repairs += self._guarded("containers", self._recovery.start)
         repairs += self._settle()
+        repairs += self._guarded("networks of engines", self._guests.settle)
         repairs += self._round()
         repairs += self._guarded("leases", self._audit_leases)
         return self._told(repairs)
@@ -104,6 +108,7 @@ class Reconciler:
     def sweep(self) -> list[Repair]:
         """The same comparison beside running work, under the locks of each part."""
         repairs = self._guarded("containers", self._recovery.sweep)
+        repairs += self._guarded("networks of engines", self._guests.sweep)
         return self._told(repairs + self._round())
 
     def rules_changed(self) -> list[Repair]:
@@ -114,6 +119,9 @@ class Reconciler:
             if isinstance(driver, RulesOwner):
                 what = f"rules of network {network.name}"
                 repairs += self._guarded(what, self._restore_rules, driver, network.id)
+        for guest in self._guests.networks():
+            what = f"rules of network {guest.id[:12]}"
+            repairs += self._guarded(what, self._guests.restore_rules, guest)
         return self._told(repairs)
 
     def network_changed(self, network_id: NetworkID) -> list[Repair]:
@@ -185,7 +193,7 @@ class Reconciler:
         for record in self._state.sandboxes():
             if record.status is SandboxStatus.RUNNING and record.adopted:
                 repairs += self._guarded(f"container {record.name}", self._exit, record)
-        return repairs
+        return repairs + self._guarded("networks of engines", self._guests.forget_endpoints)
 
     def _exit(self, record: SandboxRecord) -> list[Repair]:
         if not self._sandboxes.mark_exited(record):
@@ -263,6 +271,8 @@ class Reconciler:
         for network in self._state.networks():
             if not network.config_only:
                 repairs += self._guarded(f"network {network.name}", self._restore_network, network)
+        for guest in self._guests.networks():
+            repairs += self._guarded(f"network {guest.id[:12]}", self._guests.restore, guest)
         for name, driver in self._registry.drivers():
             if isinstance(driver, Repairable):
                 repairs += self._guarded(f"driver {name}", self._remove_orphans, driver)
@@ -340,6 +350,8 @@ class Reconciler:
         return repairs
 
     def _accounted_for(self, item: OwnedObject) -> bool:
+        if self._guests.accounts_for(item):
+            return True
         if item.endpoint_id is not None:
             endpoint = self._state.endpoint(item.endpoint_id)
             return endpoint is not None and endpoint.phase is not Phase.RESERVED
@@ -400,7 +412,7 @@ class Reconciler:
         driver, wanted = self._registry.ipam(name), self._wanted_leases(name)
         local, _ = driver.default_address_spaces()
         held, repairs = ipam.pools(local), []
-        for pool_id in held.keys() - wanted.keys():
+        for pool_id in held.keys() - wanted.keys() - self._guests.pools.ids(name):
             for address in ipam.leases(pool_id):
                 driver.release_address(pool_id, address)
             driver.release_pool(pool_id)

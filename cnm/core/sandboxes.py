@@ -108,7 +108,7 @@ class Sandboxes:
         identity: NamespaceIdentity,
     ) -> None:
         holder = self._state.container_named(name)
-        if former is not None and former.status is SandboxStatus.RUNNING and self._alive(former):
+        if former is not None and self.alive(former):
             raise names.in_use(name, former.id)
         if holder is not None:
             raise names.in_use(name, holder.id)
@@ -118,7 +118,14 @@ class Sandboxes:
             if other.identity == identity and other.status is SandboxStatus.RUNNING:
                 raise Conflict(f'namespace {key} is container "{other.name}" already')
 
-    def _alive(self, record: SandboxRecord) -> bool:
+    def identity(self, netns: str) -> NamespaceIdentity:
+        """Of the namespace at a path. :raises NotFound: :raises InvalidParameter:"""
+        return self._provider.identify(SandboxKey(netns))[0]
+
+    def alive(self, record: SandboxRecord) -> bool:
+        """Whether it is known to run, and its namespace is where it was."""
+        if record.status is SandboxStatus.EXITED:
+            return False
         try:
             with self._provider.open(record):
                 return True

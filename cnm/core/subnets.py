@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from cnm.errors import Forbidden, InvalidParameter
 from cnm.hostapi import HostRoute
-from cnm.types import IPAddress, IpamConfig, IPNetwork, Network
+from cnm.types import IPAddress, IpamConfig, IPNetwork, Network, NetworkSpec
 
 # RFC 6890: addresses that no container can have
 _UNUSABLE = (
@@ -101,7 +101,7 @@ def _address_faults(subnet: IPNetwork, what: str, address: IPAddress) -> list[st
     return []
 
 
-def refuse_overlap(subnet: IPNetwork, networks: Iterable[Network]) -> None:
+def refuse_overlap(subnet: IPNetwork, networks: Iterable[Network | NetworkSpec]) -> None:
     """:raises Forbidden: Docker's text, with the network that holds the subnet."""
     for network in networks:
         for pool in network.ipv4 + network.ipv6:

@@ -56,7 +56,11 @@ def daemon_parser() -> argparse.ArgumentParser:
         metavar="IP[:PORT]",
         help="answer the host there: names of all containers, NAME and NAME.NETWORK",
     )
-    add("--plugin-dir", metavar="DIR", help="not supported yet")
+    add(
+        "--plugin-dir",
+        metavar="DIR",
+        help="serve our drivers to Docker Engine there: /run/docker/plugins",
+    )
     add("--metrics-addr", metavar="IP:PORT", help="serve Prometheus metrics there")
     return parser
 

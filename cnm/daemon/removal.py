@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cnm.config import Settings
 from cnm.core.reconcile import HOST_IDENTITY
-from cnm.daemon import exclusive, flags, logs
+from cnm.daemon import exclusive, flags, logs, pending
 from cnm.daemon.wiring import DATABASE, IMAGES, NAMESPACES, Parts, assemble
 from cnm.errors import CNMError, KernelError, StoreError, TeardownError, Unavailable
 from cnm.runtime.container.imagefs import remove_tree
@@ -134,6 +134,8 @@ def _remove_from_kernel(parts: Parts, settings: Settings) -> None:
         with teardown.step():
             core.networks.take_down(network)
     with teardown.step():
+        core.guests.remove_all()
+    with teardown.step():
         core.reconciler.sweep()
     with teardown.step():
         parts.resolver.shutdown()
@@ -157,6 +159,9 @@ def _remove_files(settings: Settings) -> None:
     """Only what is ours: a directory that holds something else stays."""
     for path in (*map(Path, settings.hosts), settings.pidfile):
         path.unlink(missing_ok=True)
+    for host in settings.hosts:
+        with contextlib.suppress(FileNotFoundError):
+            remove_tree(Path(pending.folder(str(host))))
     for path in (*settings.root.glob(f"{DATABASE}*"), settings.root / "lock"):
         path.unlink(missing_ok=True)
     for resident in ("supervisor", "dns", "ports"):

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnm.config import Settings
-from cnm.daemon import descriptors, exclusive, flags, logs, memory, sockets
+from cnm.daemon import descriptors, exclusive, flags, logs, memory, pending, sockets
 from cnm.daemon.notify import notify, reloading
 from cnm.errors import CNMError, InvalidParameter, TeardownError, Unavailable
 
@@ -126,11 +126,34 @@ class Daemon:
         with (
             sockets.listening(self._settings.hosts) as listeners,
             self._metrics(parts.core),
+            self._plugins(parts.core),
             contextlib.closing(parts.watch_rules()),
             self._sweeping(parts.core),
         ):
+            self._take_up(parts.core)  # once we listen: see cnm/daemon/pending.py
             server.serve_on(listeners)
         log.info("cnm daemon stopped; containers, networks and their traffic live on")
+
+    def _take_up(self, core: Core) -> None:
+        """What CNI's DEL has left to us, and containers whose namespace went meanwhile."""
+        from cnm.core.attachments import AttachmentKey
+
+        for path in self._settings.hosts:
+            for key in pending.all_of(str(path)):
+                attachment = AttachmentKey(key["Network"], key["Container"], key["Interface"])
+                try:
+                    core.attachments.remove(attachment)
+                except (CNMError, TeardownError) as error:
+                    log.error("CNI DEL of %s: %s; it stays pending", attachment, error)
+                else:
+                    pending.drop(str(path), key)
+        self._forget_left(core)
+
+    def _forget_left(self, core: Core) -> None:
+        try:
+            core.attachments.forget_left()
+        except TeardownError as error:
+            log.error("%s; the next sweep tries again", error)
 
     def _metrics(self, core: Core) -> contextlib.AbstractContextManager[None]:
         address = self._settings.metrics_address
@@ -140,6 +163,15 @@ class Daemon:
         from cnm.engine.metrics import render
 
         return metrics.served(address, lambda: render(core))
+
+    def _plugins(self, core: Core) -> contextlib.AbstractContextManager[None]:
+        folder = self._settings.plugin_dir
+        if folder is None:
+            return contextlib.nullcontext()
+        from cnm.daemon import plugindir
+        from cnm.plugin.served import services
+
+        return plugindir.served(folder, services(core))
 
     def _ready(self) -> None:
         hosts = ", ".join(f"unix://{path}" for path in self._settings.hosts)
@@ -190,6 +222,7 @@ class Daemon:
         while not self._stopping.wait(self._settings.sweep_interval_s):
             try:
                 core.reconciler.sweep()
+                self._forget_left(core)
             except Exception as error:  # the next sweep tries again
                 log.error("sweep: %s: %s", type(error).__name__, error)
                 log.debug("sweep", exc_info=error)

@@ -12,16 +12,16 @@ from cnm.containerapi import ContainerSettings
 from cnm.core import facade
 from cnm.core.controller import CoreSettings
 from cnm.core.facade import Core
-from cnm.core.registry import Registry
+from cnm.core.registry import Plugins, Registry
 from cnm.core.runs import Machinery
 from cnm.daemon import subids
 from cnm.dns.handover import Handover
-from cnm.driverapi import DriverContext
+from cnm.driverapi import DriverContext, NetworkDriver
 from cnm.errors import InvalidParameter
 from cnm.hostapi import HostRoute, HostSettings
 from cnm.idmap import IdMap
 from cnm.ipam.addrspace import ula_prefix
-from cnm.ipamapi import IpamContext
+from cnm.ipamapi import IpamContext, IpamDriver
 from cnm.runtime.container.client import RuntimeClient
 from cnm.runtime.container.imagefs import remove_tree
 from cnm.runtime.container.imagestore import ImageStore
@@ -128,7 +128,7 @@ def assemble(settings: Settings, database: Path | None = None) -> Parts:
     core = facade.build(
         store=store,
         ledger=store.ledger,
-        registry=Registry.load(context, ipam),
+        registry=Registry.load(context, ipam, OthersPlugins()),
         sandboxes=sandboxes,
         host_routes=routes,
         wire_probe=prober,
@@ -170,6 +170,28 @@ def _core_settings(settings: Settings, mtu: int) -> CoreSettings:
         default_bridge_options=settings.bridge_options,
         network_options=settings.network_options,
     )
+
+
+class OthersPlugins:
+    """``cnm.plugin.remote``, imported when a driver is named that is none of ours: 2 MB."""
+
+    def __init__(self) -> None:
+        self._plugins: Plugins | None = None
+
+    def driver(self, name: str) -> NetworkDriver | None:
+        """See :class:`cnm.core.registry.Plugins`."""
+        return self._loaded().driver(name)
+
+    def ipam(self, name: str) -> IpamDriver | None:
+        """See :class:`cnm.core.registry.Plugins`."""
+        return self._loaded().ipam(name)
+
+    def _loaded(self) -> Plugins:
+        from cnm.plugin import remote
+
+        if self._plugins is None:
+            self._plugins = remote.Plugins()
+        return self._plugins
 
 
 class WithoutForwarding:

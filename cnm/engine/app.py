@@ -11,6 +11,7 @@ import cnm
 from cnm.core.facade import Core
 from cnm.engine import (
     answers,
+    attachments,
     containers,
     docs,
     events,
@@ -62,6 +63,7 @@ def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.
     app.include_router(events.routes(core, stopping))
     app.include_router(ours.routes(core))
     app.include_router(publishing.routes(core))
+    app.include_router(attachments.routes(core))
     app.include_router(names.routes(core, stopping))
     app.include_router(docs.routes(app))
     app.include_router(system.absent())

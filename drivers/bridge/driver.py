@@ -306,8 +306,9 @@ class BridgeDriver:
                 state.sandbox_key,
                 state.interface_name,
             )
+            put_right = self._pairs.keep if state.handed_over else self._pairs.restore
             with trouble.step():
-                repairs += self._pairs.restore(wanted)
+                repairs += put_right(wanted)
             with trouble.step():
                 repairs += self._publishing.restore(
                     known, state.endpoint_id, state.interface, state.ports
@@ -340,6 +341,10 @@ class BridgeDriver:
         mark = owner.parse(link.alias) if link is not None else None
         if link is not None and mark is not None and mark[1] in (item.network_id, item.endpoint_id):
             self._reaper.delete(link.index)
+
+    def in_use(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
+        """See ``LinkWatcher``."""
+        return self._pairs.is_inside(endpoint_id)
 
     def diagnose(self) -> Sequence[tuple[str, bool | str, str]]:
         """See ``Diagnostic``."""

@@ -95,6 +95,11 @@ class Pairs:
         with closing(sandbox):
             return self._ensure(wanted, sandbox)
 
+    def keep(self, wanted: PairPlan) -> list[Repair]:
+        """Put the host's end right, if there is one: the other is where an engine has put it."""
+        found = self.find(wanted.endpoint_id)
+        return self._put_right(wanted, found) if found is not None else []
+
     def remove(self, endpoint_id: EndpointID) -> bool:
         """Remove both ends; whether there were any."""
         index = self._find_index(endpoint_id)
@@ -122,14 +127,22 @@ class Pairs:
         found = self.find(endpoint_id) if present else None
         return found.index if found is not None else None
 
+    def is_inside(self, endpoint_id: EndpointID) -> bool:
+        """Whether the pair is there and its other end in another namespace."""
+        return self.find(endpoint_id) is not None and self._waiting(endpoint_id) is None
+
     def peer_name(self, endpoint_id: EndpointID) -> str:
         """The other end's name in the host's namespace, where it waits to be moved."""
+        waiting = self._waiting(endpoint_id)
+        return waiting or next(_names(_PEER, endpoint_id))  # it was moved already
+
+    def _waiting(self, endpoint_id: EndpointID) -> str | None:
         for name in _names(_PEER, endpoint_id):
             index = self._netlink.index(name)
             link = self._netlink.link(index) if index is not None else None
             if link is not None and link.alias == owner.inside_mark(endpoint_id):
                 return name
-        return next(_names(_PEER, endpoint_id))  # it was moved already
+        return None
 
     def _remove_stale(self, endpoint_id: EndpointID) -> list[Repair]:
         if not self.remove(endpoint_id):

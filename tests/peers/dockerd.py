@@ -37,9 +37,20 @@ while read -r type path options; do
 done <"$1/cgroups"
 containerd --root "$1/containerd" --state "$1/containerd-state" \
   --address "$1/containerd.sock" >"$1/containerd.log" 2>&1 &
-exec dockerd --containerd "$1/containerd.sock" --data-root "$1/data" --exec-root "$1/exec" \
-  --pidfile "$1/dockerd.pid" -H "unix://$1/docker.sock" --cgroup-parent "$2" \
-  --config-file "$1/daemon.json" >"$1/dockerd.log" 2>&1
+engine() {
+  $1 dockerd --containerd "$2/containerd.sock" --data-root "$2/data" --exec-root "$2/exec" \
+    --pidfile "$2/dockerd.pid" -H "unix://$2/docker.sock" --cgroup-parent "$3" \
+    --config-file "$2/daemon.json" >>"$2/dockerd.log" 2>&1
+}
+[ -d "$1/plugins" ] || engine exec "$1" "$2"
+# where dockerd looks for plugins is fixed: it gets a /run of its own
+mount -t tmpfs tmpfs /run
+mkdir -p /run/docker/plugins
+mount --bind "$1/plugins" /run/docker/plugins
+while :; do
+  while [ -e "$1/hold" ]; do sleep 0.05; done
+  engine "" "$1" "$2" || true
+done
 """
 
 
@@ -49,9 +60,12 @@ class Dockerd:
     :raises TimeoutError: it did not answer in time; the text holds the end of its log.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, plugins: bool = False) -> None:
         self.name = f"cnm-peer-{os.getpid()}"  # of the network namespace and the cgroup parent
         self.folder = Path(tempfile.mkdtemp(prefix="cnm-peer-"))
+        self.plugins = self.folder / "plugins"  # its /run/docker/plugins, if there is one
+        if plugins:
+            self.plugins.mkdir()
         self.api = Api(self.folder / "docker.sock")
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -75,6 +89,33 @@ class Dockerd:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def end(self, number: signal.Signals) -> None:
+        """End the engine alone; its containers' shims live on. Only with ``plugins``."""
+        assert self.plugins.is_dir(), "without plugins everything ends with the engine"
+        (self.folder / "hold").touch()
+        self.api.close()
+        pid = self._named("dockerd")
+        os.kill(pid, number)
+        end = time.monotonic() + START_TIMEOUT_S
+        while Path(f"/proc/{pid}/comm").exists():
+            if time.monotonic() > end:
+                raise TimeoutError("dockerd does not end")
+            time.sleep(0.02)
+
+    def again(self) -> None:
+        """Start the engine that was ended, without waiting for it."""
+        (self.folder / "docker.sock").unlink(missing_ok=True)
+        (self.folder / "dockerd.pid").unlink(missing_ok=True)  # its number may live again
+        (self.folder / "hold").unlink()
+
+    def wait(self) -> None:
+        """Until the engine that was started again answers."""
+        self._wait_until_it_answers()
+
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.folder / "dockerd.log").read_text()
 
     def import_image(self, name: str = "busybox") -> str:
         """An image with one static busybox in it, made without any registry."""
@@ -118,8 +159,7 @@ class Dockerd:
             self._wait_until_empty()
         if Path("/run/netns", self.name).exists():
             subprocess.run(["ip", "netns", "delete", self.name], check=True)
-        for mount in _cgroup_mounts():
-            _remove_groups(Path(mount[1]) / self.name)
+        remove_control_groups(self.name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def restart(self) -> None:
@@ -216,6 +256,12 @@ def _cgroup_mounts() -> list[tuple[str, str, str]]:
             own = [word for word in options.split(",") if word not in general]
             wanted.append((kind, path, ",".join(own)))
     return wanted
+
+
+def remove_control_groups(name: str) -> None:
+    """Those of this name, and all below, in every hierarchy."""
+    for mount in _cgroup_mounts():
+        _remove_groups(Path(mount[1]) / name)
 
 
 def _remove_groups(top: Path) -> None:

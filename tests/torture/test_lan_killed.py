@@ -29,7 +29,7 @@ Facts = dict[str, Any]
 
 IN_VM = "CNM_VM" in os.environ  # where a daemon takes 15 s to start
 SAMPLE = 1 if IN_VM else 2  # kills of each verb in `make test`
-VERBS_AT_ONCE = 2 if IN_VM else 4
+VERBS_AT_ONCE = 1 if IN_VM else 4
 PARENT = "lan0"
 
 
@@ -59,6 +59,8 @@ NAMES = [
     pytest.param(name, marks=[pytest.mark.needs(*NEEDS[name])] if name in NEEDS else [])
     for name in CASES
 ]
+# Of those for the second kernel one, which takes five minutes there: the one with both features.
+SAMPLED = [item for item in NAMES if len(NEEDS.get(str(item.values[0]), ())) != 1]
 
 
 class LanScene(Scene):
@@ -141,7 +143,7 @@ def scene(name: str) -> Iterator[LanScene]:
         yield LanScene(daemon, CASES[name])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SAMPLED)
 def test_sample(scene: LanScene, name: str, record_property: Record) -> None:
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
     picked = random.Random(f"{seed} {name}").sample(sorted(VERBS), VERBS_AT_ONCE)

@@ -139,7 +139,7 @@ def test_flags_and_file_are_joined(load: Loader) -> None:
             {"log-level": "loud"},
             "log-level: \"loud\": should be 'debug', 'info', 'warn', 'error' or 'fatal'",
         ),
-        ({"plugin-dir": "/x"}, "plugin-dir: not supported yet"),
+        ({"plugin-dir": "x"}, 'plugin-dir: "x": must be an absolute path of at most 75 bytes'),
         ({"dns": ["here"]}, 'dns.0: "here": must be an IP address'),
         ({"dns-search": ["a b"]}, 'dns-search.0: "a b": must be one word'),
         ({"metrics-addr": "x"}, 'metrics-addr: "x": must be IP:PORT'),

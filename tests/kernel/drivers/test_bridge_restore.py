@@ -12,12 +12,14 @@ from kernel.drivers.lab import (
     PlaceFactory,
     attach,
     configure_inside,
+    interface,
     network,
+    new_id,
 )
 
 from cnm.drivers.bridge.driver import BridgeDriver
 from cnm.errors import TeardownError
-from cnm.types import NetworkSpec, OwnedObject
+from cnm.types import EndpointID, EndpointState, NetworkSpec, OwnedObject
 
 POOLS = ("10.77.0.1/24", "fd77::1/64")
 
@@ -232,3 +234,25 @@ def test_an_existing_bridge_is_restored_but_not_made(host: Host) -> None:
     again.delete_network(spec.id)
     assert host.addresses("lan") == set()
     assert host.link("lan")["ifname"] == "lan"
+
+
+def test_a_link_that_an_engine_has_moved_stays_where_it_is(
+    lab: Lab, make_place: PlaceFactory
+) -> None:
+    endpoint, place = EndpointID(new_id()), make_place()
+    wanted = lab.driver.create_endpoint(lab.spec.id, endpoint, interface("10.77.0.9/24"), {})
+    source = lab.driver.join(lab.spec.id, endpoint, None, "eth", {}).source_name
+    assert not lab.driver.in_use(lab.spec.id, endpoint)  # it waits on the host
+    lab.host.sh(f"ip link set {source} netns {place.namespace.name} name eth0")
+    configure_inside(place, "eth0", ("10.77.0.9/24",))
+    state = EndpointState(endpoint, wanted, None, "", handed_over=True)
+    lab.host.ip(f"link set veth{endpoint[:7]} down")
+    fresh = lab.host.bridge()
+    states = [lab.one.state(), lab.two.state(), state]
+    repairs = [str(item) for item in fresh.restore(lab.spec, states)]
+    assert repairs == [f"link veth{endpoint[:7]}: set up again"]
+    assert fresh.in_use(lab.spec.id, endpoint)
+    assert place.pings("10.77.0.2")
+    place.ip("link delete eth0")  # as a container's death does
+    assert not fresh.in_use(lab.spec.id, endpoint)
+    assert fresh.restore(lab.spec, states) == []  # only its engine could make it again

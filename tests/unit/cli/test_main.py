@@ -84,12 +84,6 @@ def test_not_supported_yet(cnm: CommandLine, line: str) -> None:
     assert cnm(line) == NOT_YET
 
 
-def test_programs_not_supported_yet() -> None:
-    code = "import sys; from cnm.cli.main import cni as m; sys.exit(m())"
-    done = subprocess.run([sys.executable, "-c", code, "up"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == NOT_YET
-
-
 @pytest.mark.parametrize(
     ("line", "status", "problem", "usage"),
     [

@@ -11,6 +11,7 @@ import pytest
 
 from cnm.containerapi import ContainerRecord, RestartMode
 from cnm.errors import StoreError
+from cnm.guestapi import GuestEndpoint, GuestNetwork, GuestPool
 from cnm.store import MIGRATIONS, SqliteStore
 from cnm.types import (
     Endpoint,
@@ -166,7 +167,7 @@ def test_a_newer_database_is_refused_untouched(tmp_path: Path) -> None:
     db.close()
     before = path.read_bytes()
     with pytest.raises(
-        StoreError, match=f"has schema 99.* knows up to {len(MIGRATIONS)}: use a newer"
+        StoreError, match=f"has schema 99.* knows up to {len(MIGRATIONS)}: use a newer cnm"
     ):
         SqliteStore(path)
     assert path.read_bytes() == before
@@ -217,6 +218,11 @@ def test_every_released_schema_opens(tmp_path: Path, version: int) -> None:
     assert container.definition.restart.mode is RestartMode.ALWAYS
     assert [str(lease) for lease in store.leases.leases(PoolID("p"))] == ["10.0.0.1", "10.0.0.5"]
     assert store.ledger.remembered() == {"net/ipv4/ip_forward": ("0", "1")}
+    assert [guest.driver for guest in store.all(GuestNetwork)] == ["bridge"] * (version >= 2)
+    assert [guest.ports[0].host_port for guest in store.all(GuestEndpoint)] == [8080] * (
+        version >= 2
+    )
+    assert [guest.used for guest in store.all(GuestPool)] == [True] * (version >= 2)
     store.close()
 
 

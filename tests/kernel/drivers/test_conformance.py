@@ -21,7 +21,7 @@ from cnm.errors import NotFound
 from cnm.repairapi import Repairable
 from cnm.types import EndpointID, EndpointState, NetworkSpec, SandboxKey
 
-pytestmark = pytest.mark.both_kernels
+pytestmark = pytest.mark.kernel
 
 DRIVERS = [
     pytest.param(name, marks=[pytest.mark.needs("ipvlan")] if name == "ipvlan" else [])

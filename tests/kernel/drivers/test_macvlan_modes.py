@@ -11,7 +11,7 @@ from kernel.drivers.wire import PARENT, POOLS, Station, attach, lan, wired
 
 from cnm.errors import Forbidden, InvalidParameter
 
-pytestmark = [pytest.mark.kernel, pytest.mark.both_kernels]
+pytestmark = pytest.mark.kernel
 
 
 class Lan:

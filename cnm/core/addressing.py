@@ -339,8 +339,12 @@ def _refuse_unusable(ipam: IpamDriver, pool: IpamPool) -> None:
 
 
 def _refuse_elsewhere(ipam: IpamDriver, pool: IpamPool, found: IPInterface) -> None:
-    """:raises CNMError: what a driver of others gives is not of the pool."""
-    if found.ip not in pool.pool or found.network.prefixlen != pool.pool.prefixlen:
+    """:raises CNMError: what a driver gives is not of the pool.
+
+    A pool of all addresses says nothing of the prefix: a DHCP server does.
+    """
+    same_prefix = pool.pool.prefixlen in (0, found.network.prefixlen)
+    if found.ip not in pool.pool or not same_prefix:
         ipam.release_address(pool.pool_id, found.ip)
         raise CNMError(f"IPAM driver {ipam.name} gave {found}, which is not in {pool.pool}")
 

@@ -339,12 +339,12 @@ def _refuse_unusable(ipam: IpamDriver, pool: IpamPool) -> None:
 
 
 def _refuse_elsewhere(ipam: IpamDriver, pool: IpamPool, found: IPInterface) -> None:
-    """:raises CNMError: what a driver gives is not of the pool.
+    """:raises CNMError: what a driver of others gives is not of the pool.
 
-    A pool of all addresses says nothing of the prefix: a DHCP server does.
+    With a leased address the server outside says how long the prefix is.
     """
-    same_prefix = pool.pool.prefixlen in (0, found.network.prefixlen)
-    if found.ip not in pool.pool or not same_prefix:
+    prefix_fits = found.network.prefixlen == pool.pool.prefixlen
+    if found.ip not in pool.pool or not (prefix_fits or isinstance(ipam, ipamapi.Leasing)):
         ipam.release_address(pool.pool_id, found.ip)
         raise CNMError(f"IPAM driver {ipam.name} gave {found}, which is not in {pool.pool}")
 

@@ -333,12 +333,15 @@ class Connections:
             self._claims.release(network, endpoint.interface)
         teardown.finish()
         if not wish and not last:
-            self._move_ports(record)
+            self.move_ports(record)
         self._state.write(remove=[endpoint])
         self._wires.changed(network)
 
-    def _move_ports(self, record: SandboxRecord) -> None:
-        """A port that cannot be had elsewhere must not keep a container on a network."""
+    def move_ports(self, record: SandboxRecord) -> None:
+        """Have a sandbox's ports where its default route is now; as for locks see ``settle_ports``.
+
+        A port that cannot be had there must not keep a container on a network.
+        """
         try:
             self.settle_ports(record, moving=True)
         except CNMError as error:

@@ -171,7 +171,17 @@ def build(
     )
     names.watch(reconciler.notice, reconciler.tell)
     conflicts = Conflicts(state, registry, wires, events, host_routes)
-    leases = LeaseKeeper(state, registry, locks, connections, events, sandboxes, naming, wires)
+    leases = LeaseKeeper(
+        state,
+        registry,
+        locks,
+        connections,
+        events,
+        sandboxes,
+        naming,
+        wires,
+        reconciler.network_changed,
+    )
     inspector = Inspector(state, addressing)
     ports = Ports(state, locks, publishing, registry, events)
     return Core(

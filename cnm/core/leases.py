@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Interface
@@ -23,6 +23,7 @@ from cnm.types import (
     Endpoint,
     EndpointID,
     Network,
+    NetworkID,
     Phase,
     SandboxRecord,
     SandboxStatus,
@@ -44,7 +45,9 @@ class LeaseKeeper:
         provider: SandboxProvider,
         naming: Naming,
         wires: WireGuard,
+        look_after: Callable[[NetworkID], object],
     ) -> None:
+        """``look_after``: puts a network's side on the host right, by its records."""
         self._state = state
         self._registry = registry
         self._locks = locks
@@ -53,6 +56,7 @@ class LeaseKeeper:
         self._provider = provider
         self._naming = naming
         self._wires = wires
+        self._look_after = look_after
 
     def begin(self) -> None:
         """Renew leases from now on, those of an earlier daemon too."""
@@ -75,9 +79,12 @@ class LeaseKeeper:
             return
         with (
             self._locks.sandbox(found.sandbox_id),
-            self._locks.network(found.network_id),
+            self._locks.networks(
+                self._connections.concerned(found.sandbox_id, found.network_id)
+            ),
         ):
             self._change(found.id, change)
+        self._look_after(found.network_id)  # what the driver made for the old address
 
     def _holder(self, ipam_driver: str, change: LeaseChange) -> Endpoint | None:
         for network in self._state.networks():
@@ -110,6 +117,7 @@ class LeaseKeeper:
         if running:
             self._naming.readdressed(network, record, fresh)
             self._wires.changed(network)
+            self._connections.move_ports(record)  # where a gateway comes or goes
         self._tell_changed(network, endpoint, change)
 
     def _readdress(self, record: SandboxRecord, before: Endpoint, after: Endpoint) -> None:

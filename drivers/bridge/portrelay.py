@@ -10,7 +10,7 @@ import errno
 import socket
 from collections.abc import Callable
 
-from cnm.runtime.kernel.loop import HANG_UP, READ, WRITE, Loop
+from cnm.runtime.kernel.loop import READ, WRITE, Loop
 
 Target = tuple[str, int]  # address and port in the container
 
@@ -92,18 +92,19 @@ class _Connection:
         ):
             events = READ if not out.pending and not out.ended else 0
             events |= WRITE if into.pending else 0
-            self._loop.watch(end.fileno(), events, self._ready)
+            if events:
+                self._loop.watch(end.fileno(), events, self._ready)
+            else:  # a hang-up would be told again and again until the other end has read all
+                self._loop.forget(end.fileno())
 
-    def _ready(self, events: int) -> None:
+    def _ready(self, _events: int) -> None:
+        """An end that hung up may have more to be read: reading and writing tell when it is over."""
         try:
             for direction in (self._there, self._back):
                 direction.write()
                 direction.read()
         except OSError:
             self.close()
-            return
-        if events & HANG_UP and not (self._there.pending or self._back.pending):
-            self.close()  # nobody is left who would read or write there
             return
         self._watch()
 
@@ -136,10 +137,15 @@ class StreamRelay:
         if self._connections >= _MOST:
             client.close()
             return
-        # else the port cannot be held again while this one is in TIME_WAIT
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._connections += 1
-        _Connection(self._loop, client, target, self._one_less)
+        try:
+            # else the port cannot be held again while this one is in TIME_WAIT
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _Connection(self._loop, client, target, self._one_less)
+        except OSError:  # no descriptor is left
+            client.close()
+            self._one_less()
+            raise
 
     def _one_less(self) -> None:
         self._connections -= 1

@@ -266,7 +266,7 @@ class ParentLinkDriver:
         known = self._read(network)
         for state in endpoints:
             known.endpoints[state.endpoint_id] = state.interface
-            if state.sandbox_key is not None:
+            if state.sandbox_key is not None or state.handed_over:
                 known.joined[state.endpoint_id] = state.interface
         self._learn(known)
         if not self._has_parent(known):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +116,17 @@ def test_damage_by_hand(damage: str, told: str, restarted: bool, found: Lan) -> 
     assert any(item.startswith(told.format(link=found.link)) for item in repairs), repairs
     assert found.restore(again) == []
     assert found.reach_each_other()
+
+
+def test_the_way_to_an_engine_s_container_outlives_a_sweep(found: Lan) -> None:
+    """Where its link is nobody tells us, but the host's route to it is ours."""
+    states = [
+        replace(station.state(), sandbox_key=None, handed_over=True)
+        for station in (found.one, found.two)
+    ]
+    for driver in (found.driver, found.host.load("macvlan")):
+        assert driver.restore(found.spec, states) == []
+        assert found.reach_each_other()
 
 
 def test_the_host_gets_another_address(found: Lan) -> None:

@@ -136,6 +136,30 @@ def test_another_address_reaches_a_running_container(live: LiveDaemon, server: D
     assert "repaired" not in live.log()
 
 
+def test_the_host_finds_a_container_by_its_new_address(
+    live: LiveDaemon, server: Dnsmasq
+) -> None:
+    """At once, not with the next sweep: its way to a container is a route to the address."""
+    live.flags = ("--sweep-interval", "3600")
+    live.restart()
+    server.start(*SHORT)
+    dhcp_network(live, "-o", "host_access=true")
+    live.adopt("c1")
+    live.net("connect", "lan", "c1")
+    old = address_of(live, "c1")
+    server.lease_file.unlink()
+    server.start(*ELSEWHERE)
+    poll(lambda: address_of(live, "c1") != old, "another address", 25)
+
+    def routed() -> set[str]:
+        routes = live.ip("-4", "route", "show", "proto", "196")
+        return {route["dst"] for route in routes}
+
+    new = address_of(live, "c1").split("/")[0]
+    poll(lambda: routed() == {new}, "the route")
+    live.inside(live.netns, "ping", "-c1", "-W5", new)
+
+
 def test_a_leased_address_that_somebody_has_is_declined(
     live: LiveDaemon, server: Dnsmasq, lan: Namespace
 ) -> None:

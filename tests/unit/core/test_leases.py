@@ -17,7 +17,7 @@ from cnm.ipamapi import (
     LeaseChange,
     LeasedFrom,
 )
-from cnm.types import EndpointRequest, IpamConfig, NetworkRequest, Phase, StaticRoute
+from cnm.types import EndpointRequest, IpamConfig, NetworkRequest, Phase, PortBinding, StaticRoute
 
 addr = ipaddress.IPv4Address
 net = ipaddress.IPv4Network
@@ -135,6 +135,31 @@ def test_another_address_reaches_the_container(world: Any, lan: Any) -> None:
     (held,) = world.core.networks._state.endpoints()
     assert held.interface.address == NEW
     assert held.join.gateway == addr("10.9.1.1")
+
+
+def test_ports_go_where_the_default_route_goes(world: Any, lan: Any) -> None:
+    """The server takes the gateway away, and gives one again."""
+    subnet = IpamConfig(net("10.1.0.0/24"))
+    blue = world.core.networks.create(NetworkRequest("blue", ipam_config=(subnet,)))
+    world.core.connections.connect("blue", "c1", EndpointRequest())
+    connect(world, gw_priority=1)
+    world.core.ports.publish("c1", [PortBinding("tcp", 80, None, 5005)])
+
+    def networks_with_ports() -> list[str]:
+        held = {owner for (_, _, port), owner in world.kernel.ports.held.items() if port == 5005}
+        endpoints = world.core.networks._state.endpoints()
+        assert all(bool(item.ports) is (item.id in held) for item in endpoints)
+        return [item.network_id for item in endpoints if item.ports]
+
+    assert networks_with_ports() == [lan.id]
+    bare = LeasedFrom(addr("10.9.1.1"), None)
+    world.dhcp.changed(change(lan, leased_from=bare))
+    assert networks_with_ports() == [blue.id]
+    back = replace(bare, gateway=addr("10.9.1.1"))
+    world.dhcp.changed(
+        change(lan, address=NEW.ip, was=bare, becomes=NEW, leased_from=back)
+    )
+    assert networks_with_ports() == [lan.id]
 
 
 def test_other_routes_replace_those_of_the_lease_before(world: Any, lan: Any) -> None:

@@ -15,7 +15,7 @@ from cnm.core.guestpools import GuestPools
 from cnm.core.guests import Guests
 from cnm.driverapi import NetworkChecker, NetworkDriver
 from cnm.engine.wire import Wire
-from cnm.ipamapi import PoolRequest
+from cnm.ipamapi import Leasing, PoolRequest
 from cnm.plugin import values, wire
 from cnm.plugin.values import Document
 from cnm.types import EndpointID, NetworkID, PoolID, Scope
@@ -43,7 +43,10 @@ class Service:
 
 
 def services(core: Core) -> list[Service]:
-    """All that this daemon has to offer."""
+    """All that this daemon has to offer.
+
+    An engine tells an IPAM driver of no link, so those that lease from the LAN are not offered.
+    """
     drivers = [
         network_service(core.guests, driver, name)
         for name, driver in core.registry.drivers()
@@ -51,8 +54,8 @@ def services(core: Core) -> list[Service]:
     ]
     ipam = [
         ipam_service(core.guests.pools, name)
-        for name, _ in core.registry.ipam_drivers()
-        if name != _NULL_IPAM
+        for name, driver in core.registry.ipam_drivers()
+        if name != _NULL_IPAM and not isinstance(driver, Leasing)
     ]
     return drivers + ipam
 

@@ -79,7 +79,8 @@ def network(served: Served, pool: str = "10.70.0.0/24", gateway: str = "10.70.0.
 
 def test_sockets_of_each_driver_for_root_alone(served: Served) -> None:
     found = {path.name: path for path in served.folder.iterdir()}
-    assert found.keys() == {"cnm-bridge.sock", "cnm-ipam.sock"}
+    drivers = {f"cnm-{name}.sock" for name in ("bridge", "macvlan", "ipvlan")}
+    assert found.keys() == {*drivers, "cnm-ipam.sock"}
     for path in found.values():
         assert stat.S_ISSOCK(path.stat().st_mode)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -100,7 +100,9 @@ def test_a_whole_life(host: PluginHost, third: ThirdParty, box: str) -> None:
     host.inside(peer, "ping", "-c1", "-W3", "10.88.0.1")
     third.calls.clear()
     host.net("disconnect", "theirs", "box")
-    assert third.calls == ["Leave", "DeleteEndpoint", "ReleaseAddress"]
+    assert third.calls == [
+        *("RevokeExternalConnectivity", "Leave", "DeleteEndpoint", "ReleaseAddress")
+    ]  # as dockerd, which had it publish nothing
     host.cnm("release", "peer")
     host.net("rm", "theirs")
     assert third.calls[-3:] == ["DeleteNetwork", "ReleaseAddress", "ReleasePool"]

@@ -79,9 +79,7 @@ class LeaseKeeper:
             return
         with (
             self._locks.sandbox(found.sandbox_id),
-            self._locks.networks(
-                self._connections.concerned(found.sandbox_id, found.network_id)
-            ),
+            self._locks.networks(self._connections.concerned(found.sandbox_id, found.network_id)),
         ):
             self._change(found.id, change)
         self._look_after(found.network_id)  # what the driver made for the old address

@@ -136,9 +136,7 @@ def test_another_address_reaches_a_running_container(live: LiveDaemon, server: D
     assert "repaired" not in live.log()
 
 
-def test_the_host_finds_a_container_by_its_new_address(
-    live: LiveDaemon, server: Dnsmasq
-) -> None:
+def test_the_host_finds_a_container_by_its_new_address(live: LiveDaemon, server: Dnsmasq) -> None:
     """At once, not with the next sweep: its way to a container is a route to the address."""
     live.flags = ("--sweep-interval", "3600")
     live.restart()

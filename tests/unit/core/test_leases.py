@@ -156,9 +156,7 @@ def test_ports_go_where_the_default_route_goes(world: Any, lan: Any) -> None:
     world.dhcp.changed(change(lan, leased_from=bare))
     assert networks_with_ports() == [blue.id]
     back = replace(bare, gateway=addr("10.9.1.1"))
-    world.dhcp.changed(
-        change(lan, address=NEW.ip, was=bare, becomes=NEW, leased_from=back)
-    )
+    world.dhcp.changed(change(lan, address=NEW.ip, was=bare, becomes=NEW, leased_from=back))
     assert networks_with_ports() == [lan.id]
 
 

@@ -283,11 +283,12 @@ class Guests:
             if not ports:
                 return  # engines say so of every container
             raise NotImplementedByDriver(f"driver {driver_name} publishes no ports")
-        with self._endpoint(network_id, endpoint_id):
-            self._known(driver_name, network_id)
-            endpoint = self._known_endpoint(network_id, endpoint_id)
-            real = self._program(driver_name, driver, network_id, endpoint_id, ports)
-            self._records.write(put=[replace(endpoint, ports=tuple(real))])
+        try:
+            self._program(driver_name, driver, network_id, endpoint_id, ports)
+        except (Forbidden, Conflict):
+            if not self._free_ports_of_dead(driver_name, driver, endpoint_id):
+                raise
+            self._program(driver_name, driver, network_id, endpoint_id, ports)
 
     def _program(
         self,
@@ -296,25 +297,33 @@ class Guests:
         network_id: NetworkID,
         endpoint_id: EndpointID,
         ports: Sequence[PortBinding],
-    ) -> Sequence[PortBinding]:
-        """Once more if a container that is dead, and that its engine forgot, has had the ports."""
-        try:
-            return driver.program_external_connectivity(network_id, endpoint_id, ports)
-        except (Forbidden, Conflict):
-            dead = [
-                item
-                for item in self._records.endpoints()
-                if item.ports
-                and item.id != endpoint_id
-                and self._of(driver_name, item.network_id, item.id) is not None
-                and self._is_dead(item)
-            ]
-            if not dead:
-                raise
-        for item in dead:
-            log.warning("endpoint %s: its ports are free: its container is dead", item.id[:12])
-            driver.revoke_external_connectivity(item.network_id, item.id)
-        return driver.program_external_connectivity(network_id, endpoint_id, ports)
+    ) -> None:
+        with self._endpoint(network_id, endpoint_id):
+            self._known(driver_name, network_id)
+            endpoint = self._known_endpoint(network_id, endpoint_id)
+            real = driver.program_external_connectivity(network_id, endpoint_id, ports)
+            self._records.write(put=[replace(endpoint, ports=tuple(real))])
+
+    def _free_ports_of_dead(
+        self, driver_name: str, driver: ExternalConnectivity, besides: EndpointID
+    ) -> bool:
+        """Take back what containers have that are dead, and that their engine forgot.
+
+        Under the locks of each, so the caller holds none. Else a sweep would publish them again.
+        """
+        freed = False
+        for item in self._records.endpoints():
+            if not item.ports or item.id == besides:
+                continue
+            with self._endpoint(item.network_id, item.id):
+                current = self._of(driver_name, item.network_id, item.id)
+                if current is None or not current.ports or not self._is_dead(current):
+                    continue
+                log.warning("endpoint %s: its ports are free: its container is dead", item.id[:12])
+                driver.revoke_external_connectivity(current.network_id, current.id)
+                self._records.write(put=[replace(current, ports=())])
+                freed = True
+        return freed
 
     def revoke(self, driver_name: str, network_id: NetworkID, endpoint_id: EndpointID) -> None:
         """Unknown ids, and endpoints that never had ports, are success."""

@@ -126,6 +126,10 @@ class Reconciler:
 
     def network_changed(self, network_id: NetworkID) -> list[Repair]:
         """A driver says that something of a network has changed: look after it, now."""
+        for guest in self._guests.networks():
+            if guest.id == network_id:
+                what = f"network {guest.id[:12]}"
+                return self._told(self._guarded(what, self._guests.restore, guest))
         network = self._state.network(network_id)
         if network is None:
             return []

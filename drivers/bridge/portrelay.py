@@ -98,7 +98,7 @@ class _Connection:
                 self._loop.forget(end.fileno())
 
     def _ready(self, _events: int) -> None:
-        """An end that hung up may have more to be read: reads and writes tell when it ends."""
+        """An end that hung up may have more to be read: reading and writing tell its end."""
         try:
             for direction in (self._there, self._back):
                 direction.write()

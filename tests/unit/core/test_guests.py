@@ -19,7 +19,15 @@ from cnm.errors import Conflict, Forbidden, KernelError, NotFound
 from cnm.ipam.allocator import Allocator
 from cnm.ipamapi import GATEWAY_ADDRESS, REQUEST_ADDRESS_TYPE, IpamContext, PoolRequest
 from cnm.store import SqliteStore
-from cnm.types import EndpointID, EndpointInterface, IpamPool, NetworkID, NetworkSpec, PoolID
+from cnm.types import (
+    EndpointID,
+    EndpointInterface,
+    IpamPool,
+    NetworkID,
+    NetworkSpec,
+    PoolID,
+    PortBinding,
+)
 
 POOL = ipaddress.IPv4Network("10.50.0.0/24")
 SPACE = "cnm-LocalDefault"
@@ -147,6 +155,21 @@ def test_a_dead_container_s_endpoint_goes_at_the_second_look(place: Place) -> No
     assert place.leased() == {"10.50.0.1", "10.50.0.3"}
 
 
+def test_a_dead_container_s_ports_are_free_and_stay_so(place: Place) -> None:
+    pool_id = place.network()
+    place.container(pool_id, ONE)
+    place.container(pool_id, TWO)
+    ports = [PortBinding("tcp", 80, None, 5005)]
+    place.guests.program("bridge", NETWORK, ONE, ports)
+    with pytest.raises(Conflict):
+        place.guests.program("bridge", NETWORK, TWO, ports)
+    del place.kernel.links[ONE]  # with its container; the engine has forgotten it
+    place.guests.program("bridge", NETWORK, TWO, ports)
+    assert set(place.kernel.ports.held.values()) == {TWO}
+    one, two = place.records.endpoints()
+    assert (one.ports, bool(two.ports)) == ((), True)  # else the next start gives them back to ONE
+
+
 def test_an_endpoint_that_is_never_joined_goes_after_a_minute(place: Place) -> None:
     pool = place.network()
     address = place.pools.request_address("default", pool, None, {})
@@ -231,3 +254,12 @@ def test_ids_of_another_driver_are_unknown(place: Place) -> None:
     place.guests.delete_endpoint("bridge", NetworkID("e" * 64), ONE)
     place.guests.delete_network("bridge", NetworkID("e" * 64))
     assert len(place.guests.networks()) == 1
+
+
+def test_a_network_whose_driver_asks_for_it_is_looked_after_at_once(world: World) -> None:
+    """As where a parent is there again."""
+    world.core.guests.create_network("bridge", NetworkSpec(NETWORK, "a"))
+    world.kernel.networks.clear()
+    (repair,) = world.core.reconciler.network_changed(NETWORK)
+    assert repair.action == "created again"
+    assert NETWORK in world.kernel.networks

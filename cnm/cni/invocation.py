@@ -29,7 +29,7 @@ _NEEDED = {
 }
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _IFNAME_MAX = 15  # bytes; IFNAMSIZ with its zero is 16
-_LONGEST_INPUT = 4 << 20  # bytes; a configuration is some hundred
+LONGEST_INPUT = 4 << 20  # bytes; a configuration is some hundred
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def read(environment: Mapping[str, str], text: bytes) -> Invocation:
 
 
 def _configuration(text: bytes) -> Mapping[str, Any]:
-    if len(text) > _LONGEST_INPUT:
+    if len(text) > LONGEST_INPUT:
         raise CniError(CANNOT_DECODE, "network config is too large")
     try:
         conf = json.loads(text)

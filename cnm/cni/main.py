@@ -8,7 +8,7 @@ import signal
 import sys
 
 from cnm.cni.errors import IO_FAILURE, TRY_AGAIN_LATER, CniError
-from cnm.cni.invocation import NEWEST, SUPPORTED, read
+from cnm.cni.invocation import LONGEST_INPUT, NEWEST, SUPPORTED, read
 
 _DEADLINE_S = 100  # of the whole step: below the two minutes after which runtimes give up
 _ABOUT = f"CNI plugin cnm-cni\nCNI protocol versions supported: {', '.join(SUPPORTED)}\n"
@@ -23,10 +23,11 @@ def main() -> int:
     if command == "VERSION":
         _print({"cniVersion": NEWEST, "supportedVersions": SUPPORTED})
         return 0
-    text = sys.stdin.buffer.read()
+    text = b""
     try:
         signal.signal(signal.SIGALRM, _too_long)
         signal.alarm(_DEADLINE_S)
+        text = sys.stdin.buffer.read(LONGEST_INPUT + 1)
         _print(_run(text))
     except CniError as error:
         _print(error.document(_version(text)))
@@ -45,7 +46,7 @@ def _run(text: bytes) -> dict[str, object] | None:
 
 
 def _too_long(number: int, frame: object) -> None:
-    raise CniError(TRY_AGAIN_LATER, f"the daemon has not answered within {_DEADLINE_S} s")
+    raise CniError(TRY_AGAIN_LATER, f"not done within {_DEADLINE_S} s")
 
 
 def _version(text: bytes) -> str:

@@ -189,8 +189,11 @@ class Attachments:
             return self._networks.find(request.network.name)
         try:
             return self._networks.create(request.network)
-        except Conflict:  # it is there, or another attachment has just made it
-            return self._networks.find(request.network.name)
+        except Conflict:
+            there = self._state.network_named(request.network.name)
+            if there is None:
+                raise  # about something else
+            return there  # it was, or another attachment has just made it
 
     def _sandbox(self, request: AttachmentRequest, undo: Undo) -> SandboxRecord:
         name = request.key.container

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 
-FOLDER = "cni-pending"
+FOLDER = ".cni-pending"  # behind the socket's own name: two daemons' sockets may share a folder
 _SUFFIX = ".json"
 _KEYS = ("Network", "Container", "Interface")
 
@@ -22,7 +22,7 @@ Key = Mapping[str, str]
 
 def folder(socket: str) -> str:
     """Where they lie for the daemon at this socket."""
-    return os.path.join(os.path.dirname(socket), FOLDER)
+    return socket + FOLDER
 
 
 def keep(socket: str, key: Key) -> None:

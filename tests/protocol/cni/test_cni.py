@@ -222,7 +222,7 @@ def test_without_a_daemon(daemon: LiveDaemon, runtime: Runtime) -> None:
     assert runtime.error("CHECK", "c1", netns, checked)[0] == 11
     for _ in range(2):
         assert runtime("DEL", "c1", netns) == (0, None)
-    pending = daemon.socket.parent / "cni-pending"
+    pending = daemon.socket.with_name(f"{daemon.socket.name}.cni-pending")
     (pending / "nonsense.json").write_text("{")
     (pending / f"draft.json.{1 << 30}").write_text("")
     assert runtime("DEL", "stranger", "") == (0, None)

@@ -67,8 +67,8 @@ def prepare(stage: Stage) -> tuple[str, str]:
 
 
 def asking(address: str, port: int = 5005) -> str:
-    retry = "--retry 20 --retry-delay 0 --retry-connrefused"
-    return f"curl -sS -m 5 {retry if port == 5005 else ''} http://{address}:{port}/"
+    retry = "--retry 20 --retry-delay 1 --retry-connrefused"  # the server takes a moment to start
+    return f"curl -sS -m 5 {retry} http://{address}:{port}/"
 
 
 def ask(stage: Stage, address: str, wanted: str, namespace: str, port: int = 5005) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from cnm import labels
+from cnm.core import names
 from cnm.core.connect import Connections
 from cnm.core.controller import Networks
 from cnm.core.gateway import Routes
@@ -198,7 +199,9 @@ class Attachments:
     def _sandbox(self, request: AttachmentRequest, undo: Undo) -> SandboxRecord:
         name = request.key.container
         record = self._state.sandbox_named(name)
-        if record is not None and _is_ours(record):
+        if record is not None:
+            if not _is_ours(record):  # one that `cnm adopt` keeps the wishes of, even if it is gone
+                raise names.in_use(name, record.id)
             if self._sandboxes.identity(request.netns) != record.identity:
                 raise Conflict(f"container {name} is in another network namespace: {record.key}")
             return record

@@ -199,6 +199,26 @@ def test_a_namespace_that_is_gone(daemon: LiveDaemon, runtime: Runtime) -> None:
         assert daemon.cnm("ps", "-aq").stdout == ""
 
 
+def test_a_container_that_somebody_adopted_is_not_taken_over(
+    daemon: LiveDaemon, runtime: Runtime
+) -> None:
+    """Its networks would come along, and it would be forgotten with the attachment."""
+    theirs = daemon.adopt("c1")
+    daemon.net("create", "blue")
+    daemon.net("connect", "blue", "c1")
+    other = daemon.namespace()
+    for gone in (False, True):
+        with without_namespace(theirs) if gone else contextlib.nullcontext():
+            if gone:
+                daemon.net("doctor")
+            code, message = runtime.error("ADD", "c1", other)
+            assert code == 100
+            assert 'The container name "/c1" is already in use' in message
+            assert runtime("DEL", "c1", other) == (0, None)
+            assert daemon.cnm("ps", "-a", "--format", "{{.Names}}").stdout == "c1\n"
+            assert links(daemon, other) == {"lo"}
+
+
 @contextlib.contextmanager
 def without_namespace(netns: str) -> Iterator[None]:
     """It comes back in the end, or the fixture would miss it."""

@@ -6,10 +6,9 @@ that sit on a parent leave no trace beside it, and must be found all the same.
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +17,11 @@ from livedaemon import run
 from patience import patient
 from peers.cnmd import Cnmd
 from torture import judge
-from torture.stepkiller import StepKiller
-from torture.test_killed_at_every_step import NOBODY, TRIES, kill
-from torture.verbs import Scene, Verb
+from torture.killing import NOBODY, Record, chosen_seed, every_step, sample
+from torture.verbs import NETWORK_VERBS, Scene
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(patient(240))]
 
-Record = Callable[[str, object], None]  # pytest's record_property
 Facts = dict[str, Any]
 
 IN_VM = "CNM_VM" in os.environ  # where a daemon takes 15 s to start
@@ -81,6 +78,11 @@ class LanScene(Scene):
         wish = pools("10.77.0", host=HOST_ADDRESS if "host_access" in self.case.options else "")
         self.daemon.create("victim", Driver=self.case.driver, Options=self.case.options, **wish)
 
+    def assert_sound(self) -> None:
+        """Store and kernel agree, by the daemon's own word and by the machine's tools."""
+        assert self.daemon.sweep() == []
+        assert differences(self) == []
+
     def documents(self) -> list[Facts]:
         """Of the networks of the case's driver, as the API shows them."""
         rows = self.daemon.api.call("GET", "/networks")
@@ -97,46 +99,6 @@ def pools(prefix: str, host: str = "") -> Facts:
     return {"EnableIPv6": True, "IPAM": {"Config": [config, ipv6]}}
 
 
-def victim(scene: Scene) -> None:
-    """Make the network under torture."""
-    assert isinstance(scene, LanScene)
-    scene.victim()
-
-
-def victim_connected(scene: Scene) -> None:
-    """And have a container on it."""
-    victim(scene)
-    scene.daemon.connect("victim", "free")
-
-
-VERBS: dict[str, Verb] = {
-    "create": Verb(
-        ready=lambda scene: None,
-        do=victim,
-        done=lambda scene: "victim" in scene.networks(),
-        untouched=lambda scene: "victim" not in scene.networks(),
-    ),
-    "connect": Verb(
-        ready=victim,
-        do=lambda scene: scene.daemon.connect("victim", "free"),
-        done=lambda scene: scene.connected(),
-        untouched=lambda scene: not scene.connected(),
-    ),
-    "disconnect": Verb(
-        ready=victim_connected,
-        do=lambda scene: scene.daemon.disconnect("victim", "free"),
-        done=lambda scene: not scene.connected(),
-        untouched=lambda scene: scene.connected(),
-    ),
-    "rm": Verb(
-        ready=victim,
-        do=lambda scene: scene.daemon.remove("victim"),
-        done=lambda scene: "victim" not in scene.networks(),
-        untouched=lambda scene: "victim" in scene.networks(),
-    ),
-}
-
-
 @pytest.fixture
 def scene(name: str) -> Iterator[LanScene]:
     with Cnmd("--dns", NOBODY) as daemon:
@@ -145,70 +107,17 @@ def scene(name: str) -> Iterator[LanScene]:
 
 @pytest.mark.parametrize("name", SAMPLED)
 def test_sample(scene: LanScene, name: str, record_property: Record) -> None:
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-    picked = random.Random(f"{seed} {name}").sample(sorted(VERBS), VERBS_AT_ONCE)
-    for verb_name in picked:
-        verb = VERBS[verb_name]
-        steps = count(scene, verb)
-        chosen = random.Random(f"{seed} {name} {verb_name}").sample(range(1, steps + 1), SAMPLE)
-        record_property(f"SEED={seed} {verb_name}", f"N {chosen} of 1 to {steps}")
-        for when in chosen:
-            kill_and_judge(scene, verb, when)
+    seed = chosen_seed()
+    for verb in random.Random(f"{seed} {name}").sample(sorted(NETWORK_VERBS), VERBS_AT_ONCE):
+        sample(scene, NETWORK_VERBS[verb], SAMPLE, seed, f"{name} {verb}", record_property)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("verb_name", VERBS)
+@pytest.mark.parametrize("verb_name", NETWORK_VERBS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_step(scene: LanScene, verb_name: str, record_property: Record) -> None:
-    hit: set[int | None] = set()
-    for when in itertools.count(1):
-        for _ in range(TRIES):
-            killed_at = kill_and_judge(scene, VERBS[verb_name], when)
-            hit.add(killed_at)
-            if killed_at in (when, None):
-                break
-        if killed_at is None:
-            break
-    record_property("every N", f"from 1 to {when - 1}")
-    assert hit >= set(range(1, when))
-
-
-def count(scene: LanScene, verb: Verb) -> int:
-    """How many kernel steps the verb takes, undisturbed."""
-    verb.ready(scene)
-    with StepKiller(scene.daemon.pid, 0) as tracer:
-        verb.do(scene)
-    assert verb.done(scene)
-    assert_sound(scene)
-    scene.reset()
-    return tracer.steps
-
-
-def kill_and_judge(scene: LanScene, verb: Verb, when: int) -> int | None:
-    """The step at which it was killed, or None: the verb takes fewer than ``when`` steps."""
-    verb.ready(scene)
-    killed_at = kill(scene, verb, when)
-    if killed_at is not None:
-        scene.daemon.wait_for_exit()
-        calm = scene.daemon.containers["left"]
-        run("ip", "netns", "exec", calm, "ping", "-c", "1", "-W", "5", "10.78.0.3")
-        scene.daemon.start()
-    assert_sound(scene)
-    assert verb.done(scene) or (killed_at is not None and verb.untouched(scene))
-    if not verb.done(scene):
-        verb.do(scene)
-        assert verb.done(scene)
-        assert_sound(scene)
-    scene.reset()
-    assert_sound(scene)
-    return killed_at
-
-
-def assert_sound(scene: LanScene) -> None:
-    """Store and kernel agree, by the daemon's own word and by the machine's tools."""
-    assert scene.daemon.sweep() == []
-    assert differences(scene) == []
+    every_step(scene, NETWORK_VERBS[verb_name], record_property)
 
 
 def differences(scene: LanScene) -> list[str]:

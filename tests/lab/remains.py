@@ -15,7 +15,7 @@ def remains(name: str, commands: str = "") -> list[str]:
         *(f"link {word}" for word in _links_of_the_machine(name)),
         *(f"mount {line}" for line in _mounts() if f"{name}." in line or f"netlab:{name}:" in line),
         *_processes(name, commands),
-        *(f"cgroup {path}" for path in Path("/sys/fs/cgroup").glob(f"**/netlab/{name}")),
+        *_control_groups(name),
         *(f"file {path}" for path in Path("/run/netlab").glob(f"{name}*")),
     ]
 
@@ -29,6 +29,15 @@ def _links_of_the_machine(name: str) -> list[str]:
     done = subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True)
     links = json.loads(done.stdout)
     return [link["ifname"] for link in links if f"netlab:{name}:" in link.get("ifalias", "")]
+
+
+def _control_groups(name: str) -> list[str]:
+    """By os.walk, which does not mind that the groups of others go away meanwhile."""
+    return [
+        f"cgroup {path}/{name}"
+        for path, folders, _ in os.walk("/sys/fs/cgroup")
+        if path.endswith("/netlab") and name in folders
+    ]
 
 
 def _mounts() -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 from livedaemon import COMMAND_TIMEOUT_S, LiveDaemon, run
+from patience import patient
 
 HOST, HOST6 = "192.0.2.1", "2001:db8::1"
 CLIENT, CLIENT6 = "192.0.2.2", "2001:db8::2"
@@ -71,6 +73,15 @@ class Lan:
             run("ip", "-n", netns, "address", "add", f"{v4}/24", "dev", "lan0")
             run("ip", "-n", netns, "address", "add", f"{v6}/64", "dev", "lan0", "nodad")
             run("ip", "-n", netns, "link", "set", "lan0", "up")
+
+    def serving(self, container: str, port: int = 80) -> None:
+        """Wait for a container's server: it starts after the container, and is refused before."""
+        shown = self.live.docker("inspect", "-f", "{{.State.Pid}}", container)
+        command = ("nsenter", "-n", "-t", shown.stdout.strip(), "ss", "-Htuln", f"sport = :{port}")
+        deadline = time.monotonic() + patient(30)
+        while not run(*command).stdout:
+            assert time.monotonic() < deadline, f"never: {container} listens on {port}"
+            time.sleep(0.05)
 
     def ask(self, address: str, port: int, kind: str = "tcp", netns: str | None = None) -> str:
         """What a server says of who asks; empty: it is not reached. From the client by default."""

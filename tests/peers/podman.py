@@ -38,15 +38,19 @@ _APPLETS = ("sh", "sleep", "ping", "nslookup", "cat", "wget", "httpd", "ip")
 
 
 class Podman:
-    """``with`` it; ``environment`` reaches the plugin, too."""
+    """``with`` it. ``host``: the daemon's socket.
 
-    def __init__(self, netns: str, plugin: Path, **environment: str) -> None:
+    It stands in the networks' configuration and not in the environment, since conmon, which
+    calls ``podman container cleanup`` for a container that ended, hands no variable on.
+    """
+
+    def __init__(self, netns: str, plugin: Path, host: str) -> None:
         self._netns = netns
+        self._host = host
         self.folder = Path(tempfile.mkdtemp(prefix="cnmp-"))
         self._groups = self.folder.name
         self._environment = {
             **os.environ,
-            **environment,
             "CONTAINERS_CONF": str(self.folder / "containers.conf"),
         }
         (self.folder / "plugins").mkdir()
@@ -60,7 +64,12 @@ class Podman:
     def network(self, name: str, **conf: Any) -> None:
         """A network of one plugin, which is told all that Podman can tell."""
         capabilities = dict.fromkeys(("portMappings", "ips", "mac", "aliases"), True)
-        plugin = {"type": "cnm-cni", "capabilities": capabilities, **conf}
+        plugin = {
+            "type": "cnm-cni",
+            "host": self._host,
+            "capabilities": capabilities,
+            **conf,
+        }
         document = {"cniVersion": "1.0.0", "name": name, "plugins": [plugin]}
         (self.folder / "networks" / f"{name}.conflist").write_text(json.dumps(document))
 

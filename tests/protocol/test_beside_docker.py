@@ -45,6 +45,8 @@ def test_both_work_before_and_after_restarts_of_each(
     live.docker(
         "run", "-d", "--name", "second", "--network", "red", "-p", "5006:80", "host", *server()
     )
+    lan.serving("ours")
+    lan.serving("second")
     try:
         judge(lan, docker)
         live.restart()

@@ -51,13 +51,19 @@ def held(live: LiveDaemon) -> set[str]:
     return {f"{line.split()[0]} {line.split()[4]}" for line in lines}
 
 
-def web(live: LiveDaemon, *flags: str, name: str = "web", check: bool = True) -> Completed:
-    return live.docker("run", "-d", "--name", name, *flags, "host", *server(), check=check)
+def web(lan: Lan, *flags: str, name: str = "web") -> None:
+    """A container that serves."""
+    lan.live.docker("run", "-d", "--name", name, *flags, "host", *server())
+    lan.serving(name)
+
+
+def attempt(live: LiveDaemon, name: str, *flags: str) -> Completed:
+    return live.docker("run", "-d", "--name", name, *flags, "host", *server(), check=False)
 
 
 def test_docker_publishes(lan: Lan) -> None:
     live = lan.live
-    web(live, "-p", "5005:80", "-p", "127.0.0.1:5006:80", "--expose", "81/udp")
+    web(lan, "-p", "5005:80", "-p", "127.0.0.1:5006:80", "--expose", "81/udp")
     lines = "80/tcp -> 0.0.0.0:5005\n80/tcp -> [::]:5005\n80/tcp -> 127.0.0.1:5006\n"
     assert sorted(live.docker("port", "web").stdout.splitlines()) == sorted(lines.splitlines())
     assert live.cnm("port", "web").stdout == (
@@ -79,13 +85,14 @@ def test_docker_publishes(lan: Lan) -> None:
     assert live.docker("port", "web").stdout == ""
     assert held(live) == set()
     live.docker("start", "web")
+    lan.serving("web")
     assert lan.ask(HOST, 5005) == CLIENT
 
 
 def test_filters(lan: Lan) -> None:
     live = lan.live
-    web(live, "-p", "5005:80", "--expose", "90-92/udp")
-    web(live, name="other")
+    web(lan, "-p", "5005:80", "--expose", "90-92/udp")
+    web(lan, name="other")
 
     def found(*filters: str) -> set[str]:
         flags = [word for text in filters for word in ("--filter", text)]
@@ -101,7 +108,7 @@ def test_filters(lan: Lan) -> None:
 
 def test_random_ports_ranges_and_publish_all(lan: Lan) -> None:
     live = lan.live
-    web(live, "-p", "80", "-p", "8000-8010:81", "-p", "6000-6002:90-92", "-p", "53:53/udp")
+    web(lan, "-p", "80", "-p", "8000-8010:81", "-p", "6000-6002:90-92", "-p", "53:53/udp")
     ports = live.docker("port", "web").stdout.splitlines()
     assert {line for line in ports if line.startswith("9")} == {
         f"{90 + n}/tcp -> {host}:{6000 + n}" for n in range(3) for host in ("0.0.0.0", "[::]")
@@ -114,7 +121,7 @@ def test_random_ports_ranges_and_publish_all(lan: Lan) -> None:
     assert "81/tcp -> 0.0.0.0:8000" in ports
     assert "53/udp -> [::]:53" in ports
     assert lan.ask(HOST, int(random)) == CLIENT
-    web(live, "-p", "8000-8010:81", "-P", "--expose", "80", name="second")
+    web(lan, "-p", "8000-8010:81", "-P", "--expose", "80", name="second")
     second = live.docker("port", "second").stdout.splitlines()
     assert "81/tcp -> 0.0.0.0:8001" in second
     (random,) = {line.rpartition(":")[2] for line in second if line.startswith("80/")}
@@ -158,9 +165,9 @@ def test_an_address_that_the_host_has_not(lan: Lan) -> None:
 
 def test_a_port_that_another_container_has(lan: Lan) -> None:
     live = lan.live
-    web(live, "-p", "5005:80")
+    web(lan, "-p", "5005:80")
     links = len(live.ip("link"))
-    done = web(live, "-p", "6001:81", "-p", "5005:80", name="second", check=False)
+    done = attempt(live, "second", "-p", "6001:81", "-p", "5005:80")
     assert done.returncode == 125
     assert "driver failed programming external connectivity on endpoint second (" in done.stderr
     assert "Bind for 0.0.0.0:5005 failed: port is already allocated" in done.stderr
@@ -192,7 +199,7 @@ def test_two_at_once_want_one_port(lan: Lan) -> None:
     done: dict[str, Completed] = {}
 
     def start(name: str) -> None:
-        done[name] = web(live, "-p", "5005:80", name=name, check=False)
+        done[name] = attempt(live, name, "-p", "5005:80")
 
     threads = [threading.Thread(target=start, args=(f"k{number}",)) for number in range(4)]
     for thread in threads:
@@ -207,6 +214,7 @@ def test_two_at_once_want_one_port(lan: Lan) -> None:
         if name not in winners
     )
     assert live.docker("port", winners[0]).stdout == BOTH
+    lan.serving(winners[0])
     assert lan.ask(HOST, 5005) == CLIENT
 
 
@@ -226,6 +234,7 @@ def test_docker_py(lan: Lan) -> None:
         assert made.ports["81/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "5006"}]
         assert len(made.ports["53/udp"]) == 2
         assert [item["HostPort"] for item in made.ports["82/tcp"]] == ["83", "83", "84", "84"]
+        lan.serving("web")
         assert lan.ask(HOST, 5005) == CLIENT
         with pytest.raises(docker.errors.APIError, match="port is already allocated") as failed:
             client.containers.run("host", "true", ports={"80/tcp": 5005})
@@ -234,11 +243,12 @@ def test_docker_py(lan: Lan) -> None:
 
 def test_publish_on_a_container_that_runs(lan: Lan) -> None:
     live = lan.live
-    web(live)
+    web(lan)
     assert live.net("publish", "web", "5005:80").stdout == BOTH
     assert lan.ask(HOST, 5005) == CLIENT
     assert live.net("publish", "web", "5005:80", "127.0.0.1:5006:80").stdout.count("5005") == 2
     live.docker("restart", "-t", "0", "web")
+    lan.serving("web")
     assert lan.ask(HOST, 5005) == CLIENT
     assert "5006" in live.docker("inspect", "-f", "{{json .HostConfig.PortBindings}}", "web").stdout
     live.net("unpublish", "web", "5005:80")
@@ -283,7 +293,7 @@ def poll(condition: Callable[[], object], what: str) -> None:
 
 def test_ports_live_on_without_a_daemon(lan: Lan) -> None:
     live = lan.live
-    web(live, "-p", "5005:80", "-p", "80")
+    web(lan, "-p", "5005:80", "-p", "80")
     ports = live.docker("port", "web").stdout
     live.kill()
     assert lan.ask(HOST, 5005) == CLIENT
@@ -292,14 +302,14 @@ def test_ports_live_on_without_a_daemon(lan: Lan) -> None:
     assert live.docker("port", "web").stdout == ports
     assert live.http("POST", "/cnm/v1/sweep").document == {"Repairs": []}
     assert lan.ask(HOST, 5005) == CLIENT
-    done = web(live, "-p", "5005:80", name="second", check=False)
+    done = attempt(live, "second", "-p", "5005:80")
     assert "(held by container web)" in done.stderr
 
 
 def test_ports_move_with_the_default_route(lan: Lan) -> None:
     live = lan.live
     live.net("create", "red", "--subnet", "10.9.0.0/24")
-    web(live, "-p", "5005:80")
+    web(lan, "-p", "5005:80")
     live.net("connect", "--gw-priority", "5", "red", "web")
     assert lan.ask(HOST, 5005) == CLIENT
     live.net("disconnect", "red", "web")
@@ -311,7 +321,7 @@ def test_ports_move_with_the_default_route(lan: Lan) -> None:
 
 def test_firewall_shows_and_checks(lan: Lan) -> None:
     live = lan.live
-    web(live, "-p", "5005:80", "-p", "127.0.0.1:5006:80")
+    web(lan, "-p", "5005:80", "-p", "127.0.0.1:5006:80")
     rows = [
         json.loads(line)
         for line in live.net("firewall", "show", "--format", "json").stdout.splitlines()

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(180)]
 
 @pytest.fixture
 def podman(daemon: LiveDaemon) -> Iterator[Podman]:
-    with Podman(daemon.netns, PLUGIN, CNM_HOST=daemon.host) as one:
+    with Podman(daemon.netns, PLUGIN, daemon.host) as one:
         one.network("pods", subnet="10.88.0.0/24")
         yield one
 

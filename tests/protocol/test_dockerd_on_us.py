@@ -438,6 +438,13 @@ def fetch(pair: Pair, url: str, netns: str = "") -> bool:
 def web(pair: Pair, name: str, network: str, *flags: str) -> None:
     command = ("busybox", "/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/bin")
     pair.run("run", "-d", "--name", name, "--network", network, *flags, *command)
+    serving(pair, name)
+
+
+def serving(pair: Pair, name: str) -> None:
+    """The server starts after its container."""
+    listens = ("sh", "-c", "busybox netstat -ltn | busybox grep -q ':80 '")
+    poll(lambda: not pair.inside(name, *listens, check=False).returncode, f"{name} listens")
 
 
 def reached(pair: Pair, *containers: str) -> None:
@@ -467,6 +474,7 @@ def test_published_ports(pair: Pair) -> None:
     pair.run("stop", "-t", "0", "web")
     assert not fetch(pair, f"{HOST}:5005", pair.outside)
     pair.run("start", "web")
+    serving(pair, "web")
     reached(pair, "client", "neighbour", "web")
     pair.run("rm", "-f", "web", "neighbour", "client")
     assert not fetch(pair, f"{HOST}:5005", pair.outside)

@@ -7,6 +7,7 @@ only. The container sees the host as the client.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 
@@ -17,7 +18,8 @@ Target = tuple[str, int]  # address and port in the container
 _CHUNK = 1 << 16
 _CONNECTS_WITHIN_S = 30.0
 _MOST = 10_000  # connections at once; a client beyond is turned away
-_GONE = (errno.ECONNABORTED, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
+_GONE = (errno.ECONNABORTED, errno.EAGAIN)
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class _Direction:
@@ -125,13 +127,20 @@ class StreamRelay:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._connections = 0
+        self._spare = _spare()
+
+    def close(self) -> None:
+        """Connections go on until they end."""
+        os.close(self._spare)
 
     def accept(self, listener: socket.socket, target: Target) -> None:
         """One client, who is there."""
         try:
             client, _ = listener.accept()
         except OSError as error:
-            if error.errno not in _GONE:
+            if error.errno in _NO_DESCRIPTOR:
+                self._turn_away(listener)
+            elif error.errno not in _GONE:
                 raise
             return
         if self._connections >= _MOST:
@@ -147,5 +156,20 @@ class StreamRelay:
             self._one_less()
             raise
 
+    def _turn_away(self, listener: socket.socket) -> None:
+        """A client for whom no descriptor is left; unaccepted he would be told again at once."""
+        os.close(self._spare)
+        try:
+            client, _ = listener.accept()
+            client.close()
+        except OSError:  # he has gone, or another process took what was freed
+            pass
+        finally:
+            self._spare = _spare()
+
     def _one_less(self) -> None:
         self._connections -= 1
+
+
+def _spare() -> int:
+    return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)

@@ -49,7 +49,7 @@ class Relayed:
         self.client.close()
         self.server.close()
         self.turn(30)  # the relay closes its own
-        for item in (self.front, self.behind, self.loop):
+        for item in (self.front, self.behind, self.loop, self.relay):
             item.close()
 
     def fill(self, source: socket.socket) -> None:
@@ -127,17 +127,40 @@ def test_both_ends_gone_is_the_end(relayed: Relayed) -> None:
     assert relayed.relay._connections == 0
 
 
+@contextlib.contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """That many can be opened yet."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_one = os.dup(0)
+    os.close(next_one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + count, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_one_for_whom_no_descriptor_is_left_is_turned_away(relayed: Relayed) -> None:
+    """Else the loop would be told of him again and again."""
+    with socket.create_connection(relayed.front.getsockname()) as client:
+        with descriptors_left(0):
+            relayed.loop.turn(1)
+            assert relayed.is_at_rest()
+        client.settimeout(5)
+        assert client.recv(1) == b""
+    assert relayed.relay._connections == 1
+    with socket.create_connection(relayed.front.getsockname()):
+        relayed.turn(3)
+        assert relayed.relay._connections == 2
+        relayed.behind.accept()[0].close()
+    relayed.turn(3)
+
+
 def test_one_that_cannot_be_passed_on_is_not_counted(relayed: Relayed) -> None:
     """No descriptor is left for the way to the container."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.create_connection(relayed.front.getsockname()) as client:
-        next_one = os.dup(0)
-        os.close(next_one)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + 1, limits[1]))
-        try:
+        with descriptors_left(1):
             relayed.loop.turn(1)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         client.settimeout(5)
         assert client.recv(1) == b""
     (error,) = relayed.errors

@@ -217,7 +217,8 @@ class Lab:
                 progress.advance()
         if missing:
             self.close()
-            spawner.hosts([self._plan(host, state) for host in missing])
+            ours = any(each.kind == "cnm" for host in missing for each in host.daemons)
+            spawner.hosts([self._plan(host, state) for host in missing], daemons=ours)
         for _ in missing:
             progress.advance()
         return [f"host {host.name}" for host in missing]

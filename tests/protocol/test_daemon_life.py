@@ -238,17 +238,17 @@ def test_uninstall_leaves_nothing(daemon: Make) -> None:
     live = daemon(start=False)
     bare = live.ip("link", "show"), rules(live), forwarding(live)
     live.start()
-    netns = live.adopt("c1")
-    live.net("create", "blue")
-    live.net("connect", "blue", "c1")
-    status, text = uninstall(live, "-f")
-    assert status == 1
-    assert f"(pid {live.pid})" in text
-    assert "stop it first" in text
+    netns = live.namespace("c1")
+    adopted = {"Name": "c1", "Netns": f"/run/netns/{netns}"}
+    for path, wish in (
+        ("/cnm/v1/adopt", adopted),
+        ("/networks/create", {"Name": "blue"}),
+        ("/networks/blue/connect", {"Container": "c1"}),
+    ):
+        answer = live.http("POST", path, wish)
+        assert answer.status < 300, answer
     live.kill()
-    assert uninstall(live) == (1, question(live) + "nothing was removed\n")
-    status, text = uninstall(live, "-f")
-    assert (status, text) == (
+    assert uninstall(live, "-f") == (
         0,
         f"removed; the configuration file {live.config_file} is left to you\n",
     )
@@ -256,6 +256,18 @@ def test_uninstall_leaves_nothing(daemon: Make) -> None:
     assert [link["ifname"] for link in live.ip("link", "show", netns=netns)] == ["lo"]
     assert not live.root.exists()
     assert not live.exec_root.exists()
+
+
+def test_uninstall_asks_first_and_not_while_the_daemon_runs(daemon: Make) -> None:
+    live = daemon()
+    live.net("create", "blue")
+    status, text = uninstall(live, "-f")
+    assert status == 1
+    assert f"(pid {live.pid})" in text
+    assert "stop it first" in text
+    live.kill()
+    assert uninstall(live) == (1, question(live) + "nothing was removed\n")
+    assert live.root.exists()
 
 
 def test_uninstall_in_another_namespace_is_refused(daemon: Make) -> None:

@@ -17,7 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from typing import BinaryIO, NoReturn
+from typing import IO, NoReturn
 
 from cnm.netlab import preloaded, syscalls
 
@@ -27,7 +27,7 @@ _POLL_S = 0.02
 class Forked:
     """What tests use of :class:`subprocess.Popen`, for a daemon that was forked."""
 
-    def __init__(self, words: Sequence[str], netns: str, log: BinaryIO) -> None:
+    def __init__(self, words: Sequence[str], netns: str, log: IO[bytes]) -> None:
         """``words`` are the program's own, begun with its name."""
         self.args = list(words)
         self.returncode: int | None = None
@@ -56,7 +56,7 @@ class Forked:
         return status
 
 
-def _become(words: Sequence[str], netns: str, log: BinaryIO) -> NoReturn:
+def _become(words: Sequence[str], netns: str, log: IO[bytes]) -> NoReturn:
     try:
         with open(f"/run/netns/{netns}", "rb") as space:
             syscalls.setns(space.fileno(), syscalls.CLONE_NEWNET)

@@ -8,12 +8,15 @@ import signal
 import socket
 import sqlite3
 import stat
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from livedaemon import PROGRAMS, LiveDaemon, run
+from patience import ON_SECOND_KERNEL, patient
 
 pytestmark = pytest.mark.kernel
 
@@ -225,11 +228,16 @@ def test_a_disconnect_does_not_mind_another_interface_missing(daemon: Make) -> N
 
 
 def uninstall(live: LiveDaemon, *flags: str, netns: str = "") -> tuple[int, str]:
-    place = f"--net=/run/netns/{netns or live.netns}"
-    inside = ("nsenter", place, str(PROGRAMS / "cnm"), "uninstall")
     roots = ("--root", str(live.root), "--exec-root", str(live.exec_root), "-H", live.host)
-    file = ("--config-file", str(live.config_file))
-    done = run(*inside, *roots, *file, *flags, check=False)
+    words = ("uninstall", *roots, "--config-file", str(live.config_file), *flags)
+    space = netns or live.netns
+    if ON_SECOND_KERNEL:
+        with tempfile.TemporaryFile() as said:
+            status = Forked(("cnm", *words), space, said).wait(patient(50))
+            said.seek(0)
+            return status, said.read().decode()
+    inside = ("nsenter", f"--net=/run/netns/{space}", str(PROGRAMS / "cnm"))
+    done = run(*inside, *words, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

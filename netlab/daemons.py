@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnm.netlab import model, processes
+from cnm.netlab import model, preloaded, processes
 from cnm.netlab.errors import LabError
 from cnm.netlab.host import SOCKETS, Host
 from cnm.netlab.spawning import Spawner
@@ -31,7 +31,9 @@ class Launch:
 def launch(spec: model.Daemon, host: str, addresses: tuple[str, ...]) -> Launch:
     """How a daemon of the lab file is started on a host with these addresses."""
     if spec.kind == "cnm":
-        return Launch(("cnm", "daemon", *spec.flags), {"/etc/cnm/daemon.json": spec.config})
+        return Launch(
+            (preloaded.PROGRAM, "daemon", *spec.flags), {"/etc/cnm/daemon.json": spec.config}
+        )
     if spec.kind == "docker":
         # With no containerd of the machine's in sight (/run is the host's) it starts its own.
         return Launch(("dockerd", *spec.flags), {"/etc/docker/daemon.json": spec.config})
@@ -62,7 +64,8 @@ def start(
         file = host.root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    spawner.process(host, spec.kind, how.command, processes.environment())
+    ours = how.command[0] == preloaded.PROGRAM
+    spawner.process(host, spec.kind, how.command, processes.environment(), ours=ours)
     return True
 
 

@@ -217,7 +217,8 @@ class Lab:
                 progress.advance()
         if missing:
             self.close()
-            spawner.hosts([self._plan(host, state) for host in missing])
+            ours = any(each.kind == "cnm" for host in missing for each in host.daemons)
+            spawner.hosts([self._plan(host, state) for host in missing], daemons=ours)
         for _ in missing:
             progress.advance()
         return [f"host {host.name}" for host in missing]
@@ -306,9 +307,12 @@ class Lab:
     def _fill_host(self, host: Host, spawner: Spawner, progress: Progress) -> list[str]:
         made = []
         addresses = tuple(str(address.ip) for address in self.spec.addresses(host.name))
-        for spec in host.spec.daemons:
+        for spec in sorted(host.spec.daemons, key=lambda each: each.kind == "cnm"):
             if daemons.start(host, spec, spawner, addresses):
                 made.append(f"{spec.kind} on {host.name}")
+            if spec.kind == "docker":
+                # Before ours: it closes FORWARD only if it is itself who turns forwarding on.
+                daemons.wait_until_ready(host, spec)
         for process in host.spec.processes:
             if processes.running(host.root, process.name) is None:
                 spawner.process(host, process.name, process.command, processes.environment())

@@ -193,7 +193,8 @@ def _terminal(config: pytest.Config) -> Iterator[None]:
     """Standard input and output as they are outside pytest."""
     capture = cast(Any, config.pluginmanager.getplugin("capturemanager"))
     with capture.global_and_fixture_disabled():
-        yield
+        capture.suspend_global_capture(in_=True)  # which leaves the input out; the next test
+        yield  # takes it again
 
 
 def _say(text: str) -> None:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from cnm.netlab import groups, machine, marks, syscalls
+from cnm.netlab import groups, machine, marks, preloaded, syscalls
 
 PACKET_BYTES = 1 << 20
 _CREDENTIALS = struct.Struct("=iII")  # ucred: pid, uid, gid
@@ -50,11 +50,15 @@ def main() -> int:
             answer = {"error": _text(error)}
         with contextlib.suppress(BrokenPipeError):  # killed meanwhile: what was asked is done
             channel.send(json.dumps(answer).encode())
+        if "hosts" in answer and answer["daemons"]:
+            with contextlib.suppress(Exception):  # told when a daemon is asked for
+                preloaded.load()  # while links are made
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     if request["do"] == "hosts":
-        return {"hosts": make_hosts([machine.Plan(**plan) for plan in request["plans"]])}
+        made = make_hosts([machine.Plan(**plan) for plan in request["plans"]])
+        return {"hosts": made, "daemons": request["daemons"]}
     return start_process(**request["process"])
 
 
@@ -137,26 +141,32 @@ def start_process(
     log: str,
     pid_file: str,
     groups_of_host: Sequence[str],
+    ours: bool,
 ) -> dict[str, Any]:
     """Start a process that stays on a host; its ``pid`` as seen from here, or an ``error``.
 
     Its number and start time, as the host has them, go into ``pid_file`` before it runs.
+    ``ours``: the command is of our own program, which then is forked instead of executed.
 
     It is forked three times: into the namespaces, away from whoever forked it, and out of the
     session. So the host's first process is its parent, and it is nobody's to wait for.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    if ours:
+        preloaded.load()
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    here.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     failure, write = os.pipe()
 
     def run() -> None:
-        theirs.send(b"!")  # the kernel adds our pid, as the other end sees it
+        there.send(b"!")  # the kernel adds our pid, as the other end sees it
         _redirect(log)
         _write_pid(pid_file)
         os.chdir("/")
         for number in range(1, signal.NSIG):
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
+        if ours:
+            preloaded.become(command, environment)
         try:
             os.execvpe(command[0], list(command), environment)
         except OSError as error:  # it names the last place of the path that was looked at
@@ -173,16 +183,16 @@ def start_process(
         os.waitpid(_fork(leave, write), 0)
 
     helper = _fork(enter, write)
-    theirs.close()
+    there.close()
     os.close(write)
     try:
         error = _read_all(failure)  # it ends when the command runs, or has failed
         os.waitpid(helper, 0)
         if error:
             return {"error": error}
-        return {"pid": _sender(ours)}
+        return {"pid": _sender(here)}
     finally:
-        ours.close()
+        here.close()
 
 
 def enter_host(pid: int, netns: str) -> None:

@@ -54,12 +54,15 @@ class Spawner:
         self._channel.close()
         self._process.wait(_END_WITHIN_S)
 
-    def hosts(self, plans: Sequence[machine.Plan]) -> dict[str, int]:
+    def hosts(self, plans: Sequence[machine.Plan], *, daemons: bool = False) -> dict[str, int]:
         """Make hosts, side by side; the pid of each one's first process.
+
+        ``daemons``: some of ours will be asked for, which is prepared meanwhile.
 
         :raises LabError: those that could not be made; the others are there.
         """
-        answer = self._ask(do="hosts", plans=[dataclasses.asdict(plan) for plan in plans])
+        described = [dataclasses.asdict(plan) for plan in plans]
+        answer = self._ask(do="hosts", plans=described, daemons=daemons)
         made: dict[str, int] = {}
         failed: list[str] = []
         for plan, result in zip(plans, answer["hosts"], strict=True):
@@ -72,9 +75,17 @@ class Spawner:
         return made
 
     def process(
-        self, host: Host, name: str, command: Sequence[str], environment: Mapping[str, str]
+        self,
+        host: Host,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        ours: bool = False,
     ) -> int:
         """Start a process that stays on a host; its pid. Its output goes to its log.
+
+        ``ours``: a command line of our own program, which is forked: see :mod:`.preloaded`.
 
         :raises LabError: it cannot be run.
         """
@@ -88,6 +99,7 @@ class Spawner:
                 "log": f"/var/log/{name}.log",
                 "pid_file": processes.pid_file(name),
                 "groups_of_host": [group for _, group in groups.folders(host.lab, host.name)],
+                "ours": ours,
             },
         )
         if "error" in answer:

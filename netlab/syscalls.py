@@ -1,4 +1,4 @@
-"""System calls that Python 3.11 does not offer: namespaces and mounts.
+"""System calls that Python 3.11 does not offer: namespaces, mounts, a process's own words.
 
 Thin: each raises OSError with the errno and what was asked. Used between fork and exec too,
 so nothing here takes a lock.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Sequence
 
 CLONE_FS = 0x00000200  # sched.h
 CLONE_NEWNS = 0x00020000
@@ -20,6 +21,9 @@ MS_BIND = 0x1000  # mount(2)
 MS_REC = 0x4000
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2  # umount2(2)
+
+_PR_SET_NAME = 15  # prctl(2)
+_ARGUMENTS = (45, 46)  # arg_start and arg_end in proc(5)'s stat, behind the name
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -49,6 +53,20 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 def unmount(target: str) -> None:
     """umount2(2), lazily."""
     _check(_libc.umount2(os.fsencode(target), MNT_DETACH), f"unmount {target}")
+
+
+def show_command_line(words: Sequence[str]) -> None:
+    """Be this command in the list of processes; the name is that of the first word.
+
+    It is written over the words that the process was started with, and cut where they ended:
+    to point elsewhere (PR_SET_MM) needs a capability that root in a container has not.
+    """
+    _check(_libc.prctl(_PR_SET_NAME, os.fsencode(os.path.basename(words[0]))), "prctl")
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = (int(fields[number]) for number in _ARGUMENTS)
+    text = b"".join(os.fsencode(word) + b"\0" for word in words)
+    ctypes.memmove(start, text[: end - start - 1].ljust(end - start, b"\0"), end - start)
 
 
 def _check(result: int, what: str) -> None:

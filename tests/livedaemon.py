@@ -22,7 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from patience import patient
+from forked import Forked
+from patience import ON_SECOND_KERNEL, patient
 
 from cnm.dns.handover import Handover
 from cnm.runtime.container.client import RuntimeClient
@@ -75,7 +76,7 @@ class LiveDaemon:
         self.log_file = folder / "daemon.log"
         self._namespaces: list[str] = []
         self.netns = netns or self.namespace()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self.config_file.write_text("{}")
 
     @property
@@ -121,6 +122,9 @@ class LiveDaemon:
     def spawn(self, *prefix: str) -> None:
         """Start without waiting for anything. ``prefix``: a program that runs it (strace …)."""
         with self.log_file.open("ab") as log:
+            if ON_SECOND_KERNEL and not prefix:
+                self._process = Forked(("cnm", *self.command()[3:]), self.netns, log)
+                return
             self._process = subprocess.Popen(
                 [*prefix, *self.command()],
                 stdin=subprocess.DEVNULL,

@@ -124,6 +124,8 @@ class CheckReader:
             via=section.many("via", lambda item: item.parsed(values.address)),
         )
         if made.hops is None and not made.via:
+            if field.is_flawed:
+                raise Refused  # what was given is wrong: that is said
             raise field.refuse('needs "hops" or "via"')
         return made
 
@@ -137,6 +139,8 @@ class CheckReader:
             seconds=section.one("for", lambda item: item.parsed(quantities.seconds), 2.0),
         )
         if made.at_least_bit_s is None and made.at_most_bit_s is None:
+            if field.is_flawed:
+                raise Refused
             raise field.refuse('needs "at-least" or "at-most"')
         return made
 

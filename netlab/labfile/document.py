@@ -69,6 +69,11 @@ class Field:
         return self._mistakes.any_below(f"{self.key}.{key}")
 
     @property
+    def is_flawed(self) -> bool:
+        """Whether a mistake was noted in what this mapping or list holds."""
+        return self._mistakes.any_below(self.key)
+
+    @property
     def is_null(self) -> bool:
         return bool(self._node.tag == _NULL_TAG)
 

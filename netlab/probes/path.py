@@ -57,7 +57,10 @@ def traceroute(source: Vantage, probe: Traceroute, address: IPAddress) -> Outcom
         return Outcome(False, f"{address} is not reached: {shown or 'no hop answers'}")
     right_number = probe.hops is None or len(hops) == probe.hops
     right_way = not probe.via or tuple(hops[:-1]) == probe.via
-    return Outcome(right_number and right_way, f"{len(hops)} hops: {shown}")
+    wanted = "" if right_number else f"; not {probe.hops} hops"
+    if not right_way:
+        wanted += f"; not by way of {' '.join(map(str, probe.via))}"
+    return Outcome(not wanted, f"{len(hops)} hops: {shown}{wanted}")
 
 
 def _hops(address: IPAddress) -> list[IPAddress | None]:

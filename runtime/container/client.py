@@ -211,7 +211,7 @@ class RuntimeClient:
         with self._starting:
             self._places.make()
             place, parent = self._places.resident, ["--cgroup-parent", self._parent]
-            return resident.connect_or_start(place, "cnm.runtime.container.supervisor", parent)
+            return resident.connect_or_start(place, "cnm.runtime.container.protect", parent)
 
     def _open(self) -> socket.socket:
         return resident.connect(self._places.resident)

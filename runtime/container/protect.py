@@ -5,6 +5,9 @@ was about to exec it, our interpreter, and through ``/proc/self/exe`` the contai
 open the host's file for writing (CVE-2019-5736). So the supervisor executes itself once
 more through a detached, read-only mount of the interpreter: its children's ``exe`` leads
 there and can only be read.
+
+``python -m`` this module is the supervisor, protected from the start: what a supervisor imports
+is not imported twice.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Sequence
 
 from cnm.runtime.container import syscalls
 
+SUPERVISOR = "cnm.runtime.container.supervisor"
 _MARK = "CNM_PROTECTED"
 
 
@@ -33,3 +37,7 @@ def run_protected(module: str, arguments: Sequence[str]) -> None:
 def is_protected() -> bool:
     """Whether our own file could be written by who reaches it through ``/proc``."""
     return bool(os.statvfs("/proc/self/exe").f_flag & os.ST_RDONLY)
+
+
+if __name__ == "__main__":
+    run_protected(SUPERVISOR, sys.argv[1:])

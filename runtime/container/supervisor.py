@@ -25,7 +25,7 @@ from cnm.runtime.container import syscalls
 from cnm.runtime.container.cgroup import own_groups
 from cnm.runtime.container.contained import Container, Surroundings
 from cnm.runtime.container.keeper import Keeper
-from cnm.runtime.container.protect import run_protected
+from cnm.runtime.container.protect import SUPERVISOR, run_protected
 from cnm.runtime.container.requests import Requests
 from cnm.runtime.container.state import Places
 from cnm.runtime.kernel import packets, resident
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     places = Places(options.exec_root)
     places.make()
-    run_protected("cnm.runtime.container.supervisor", arguments)
+    run_protected(SUPERVISOR, arguments)
     if resident.lock(places.resident) is None:  # before the fork
         return 1
     resident.detach(places.resident, f"{options.cgroup_parent}-supervisor")

@@ -8,12 +8,15 @@ import signal
 import socket
 import sqlite3
 import stat
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from livedaemon import PROGRAMS, LiveDaemon, run
+from patience import ON_SECOND_KERNEL, patient
 
 pytestmark = pytest.mark.kernel
 
@@ -225,11 +228,16 @@ def test_a_disconnect_does_not_mind_another_interface_missing(daemon: Make) -> N
 
 
 def uninstall(live: LiveDaemon, *flags: str, netns: str = "") -> tuple[int, str]:
-    place = f"--net=/run/netns/{netns or live.netns}"
-    inside = ("nsenter", place, str(PROGRAMS / "cnm"), "uninstall")
     roots = ("--root", str(live.root), "--exec-root", str(live.exec_root), "-H", live.host)
-    file = ("--config-file", str(live.config_file))
-    done = run(*inside, *roots, *file, *flags, check=False)
+    words = ("uninstall", *roots, "--config-file", str(live.config_file), *flags)
+    space = netns or live.netns
+    if ON_SECOND_KERNEL:
+        with tempfile.TemporaryFile() as said:
+            status = Forked(("cnm", *words), space, said).wait(patient(50))
+            said.seek(0)
+            return status, said.read().decode()
+    inside = ("nsenter", f"--net=/run/netns/{space}", str(PROGRAMS / "cnm"))
+    done = run(*inside, *words, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -238,17 +246,17 @@ def test_uninstall_leaves_nothing(daemon: Make) -> None:
     live = daemon(start=False)
     bare = live.ip("link", "show"), rules(live), forwarding(live)
     live.start()
-    netns = live.adopt("c1")
-    live.net("create", "blue")
-    live.net("connect", "blue", "c1")
-    status, text = uninstall(live, "-f")
-    assert status == 1
-    assert f"(pid {live.pid})" in text
-    assert "stop it first" in text
+    netns = live.namespace("c1")
+    adopted = {"Name": "c1", "Netns": f"/run/netns/{netns}"}
+    for path, wish in (
+        ("/cnm/v1/adopt", adopted),
+        ("/networks/create", {"Name": "blue"}),
+        ("/networks/blue/connect", {"Container": "c1"}),
+    ):
+        answer = live.http("POST", path, wish)
+        assert answer.status < 300, answer
     live.kill()
-    assert uninstall(live) == (1, question(live) + "nothing was removed\n")
-    status, text = uninstall(live, "-f")
-    assert (status, text) == (
+    assert uninstall(live, "-f") == (
         0,
         f"removed; the configuration file {live.config_file} is left to you\n",
     )
@@ -256,6 +264,18 @@ def test_uninstall_leaves_nothing(daemon: Make) -> None:
     assert [link["ifname"] for link in live.ip("link", "show", netns=netns)] == ["lo"]
     assert not live.root.exists()
     assert not live.exec_root.exists()
+
+
+def test_uninstall_asks_first_and_not_while_the_daemon_runs(daemon: Make) -> None:
+    live = daemon()
+    live.net("create", "blue")
+    status, text = uninstall(live, "-f")
+    assert status == 1
+    assert f"(pid {live.pid})" in text
+    assert "stop it first" in text
+    live.kill()
+    assert uninstall(live) == (1, question(live) + "nothing was removed\n")
+    assert live.root.exists()
 
 
 def test_uninstall_in_another_namespace_is_refused(daemon: Make) -> None:

@@ -12,6 +12,7 @@ the pytest in the VM, which runs all that it is given and writes its reports to 
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Generator
@@ -61,6 +62,11 @@ class Inside:
         if lacking := self._features.lacking(selection.needed(item)):
             pytest.fail(f"no kernel has: {', '.join(lacking)}", pytrace=False)
 
+    def pytest_collection_finish(self) -> None:
+        """What is here stays: under emulation each look of the collector at it takes a second."""
+        gc.collect()
+        gc.freeze()
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One line each; complete when it is written."""
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
@@ -79,6 +85,12 @@ class Chooser:
         self._features = Features()
         self.there: list[str] = []
 
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Reading them all takes longer than booting: ``only`` reads those that name a marker."""
+        if self._mode != "only" or not collection_path.match("test_*.py"):
+            return None
+        return None if selection.names_marks(collection_path) else True
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
         self, items: list[pytest.Item]
@@ -87,6 +99,9 @@ class Chooser:
         names = {item: item.nodeid for item in items}  # xdist adds groups to them
         selection.mark_for_vm(items, self._features)
         yield
+        for item in items:
+            if selection.is_for_vm(item) and not selection.names_marks(item.path):
+                raise pytest.UsageError(f"{item.nodeid}: write its marker into the file itself")
         parts = selection.split(items, names, self._features, self._mode)
         items[:] = parts.here
         self.there = parts.there

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from cnm.netlab.features import Features
 
 NEEDS, BOTH, VM = "needs", "both_kernels", "vm"
+_NAMED = re.compile(rf"\bmark\.(?:{NEEDS}|{BOTH}|{VM})\b".encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ def mark_for_vm(items: Iterable[pytest.Item], features: Features) -> None:
             item.add_marker(VM)
 
 
+def is_for_vm(item: pytest.Item) -> bool:
+    """Whether it may run in the VM, now or on another machine."""
+    return any(item.get_closest_marker(name) is not None for name in (NEEDS, BOTH, VM))
+
+
 def split(
     items: Iterable[pytest.Item], names: Mapping[pytest.Item, str], features: Features, mode: str
 ) -> Split:
@@ -46,3 +54,8 @@ def split(
         if not lacking and (mode != "only" or item.get_closest_marker(VM)):
             here.append(item)
     return Split(here, there)
+
+
+def names_marks(path: Path) -> bool:
+    """Whether a test file names one of the markers: no other has to be read for the VM's tests."""
+    return _NAMED.search(path.read_bytes()) is not None

@@ -190,7 +190,7 @@ def inner_pytest(folder: Path, *words: str, **environment: str) -> tuple[int, st
     """A session of its own with our plugin, in a project of one file."""
     project = Path(__file__).parents[2]
     tests = folder / "tests"
-    tests.mkdir()
+    tests.mkdir(exist_ok=True)
     (folder / "pyproject.toml").write_text((project / "pyproject.toml").read_text())
     (tests / "test_sample.py").write_text(SAMPLE)
     (tests / "conftest.py").write_text('pytest_plugins = ["secondkernel.plugin"]\n')
@@ -203,7 +203,7 @@ def inner_pytest(folder: Path, *words: str, **environment: str) -> tuple[int, st
         text=True,
         timeout=DEADLINE_S,
     )
-    return done.returncode, done.stdout
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -238,3 +238,13 @@ def test_nothing_to_run_there_is_a_failure_if_it_was_asked_for(tmp_path: Path) -
     assert status == 1
     assert "no test was selected for the second kernel" in out
     assert "== 1 failed, 1 passed, 3 deselected in " in out
+
+
+def test_a_marker_from_another_file_is_refused(tmp_path: Path) -> None:
+    """``--vm only`` would not find it."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/far.py").write_text("import pytest\nfar = pytest.mark.both_kernels\n")
+    (tmp_path / "tests/test_far.py").write_text("from far import far\n@far\ndef test_x(): pass\n")
+    status, out = inner_pytest(tmp_path, "-k", "test_x")
+    assert status == pytest.ExitCode.USAGE_ERROR
+    assert "test_x: write its marker into the file itself" in out

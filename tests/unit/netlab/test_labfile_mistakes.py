@@ -392,6 +392,14 @@ CHECK_TABLE = {
         "traceroute: {from: node1, to: node2}",
         '11: checks[0].traceroute: needs "hops" or "via"',
     ),
+    "traceroute, a mistake in what it must be": (
+        "traceroute: {from: node1, to: node2, hops: far}",
+        '11: checks[0].traceroute.hops: must be a number from 1 to 30, not "far"',
+    ),
+    "throughput, a mistake in what it must be": (
+        "throughput: {from: node1, to: node2, at-least: fast}",
+        '11: checks[0].throughput.at-least: "fast" is not a rate: 64kbit, 5mbit, 1gbit',
+    ),
     "throughput of what": (
         "throughput: {from: node1, to: node2}",
         '11: checks[0].throughput: needs "at-least" or "at-most"',

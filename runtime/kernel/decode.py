@@ -20,7 +20,9 @@ from ipaddress import (
 )
 from socket import AF_INET, AF_INET6
 
+from cnm.runtime.kernel import upper as uppers
 from cnm.runtime.kernel.rtsocket import attributes, chosen
+from cnm.runtime.kernel.upper import Upper
 from cnm.types import IPAddress, IPInterface, IPNetwork
 
 _IFF_UP = 0x1
@@ -35,6 +37,7 @@ _IFLA_IFALIAS = 20
 _IFLA_GROUP = 27
 _IFLA_CARRIER = 33
 _IFLA_INFO_KIND = 1
+_IFLA_INFO_DATA = 2
 _OF_LINKS = frozenset(
     {
         _IFLA_ADDRESS,
@@ -73,7 +76,10 @@ _HOP_HEADER = struct.Struct("=HBBi")  # rtnexthop
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network interface. ``master`` and ``peer_index`` (IFLA_LINK) are 0 where there is none."""
+    """A network interface. ``master`` and ``peer_index`` (IFLA_LINK) are 0 where there is none.
+
+    ``upper``: of a macvlan or ipvlan.
+    """
 
     index: int
     name: str
@@ -86,6 +92,7 @@ class Link:
     alias: str
     group: int
     peer_index: int
+    upper: Upper | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +122,11 @@ def link(body: memoryview) -> Link:
     """Decode an RTM_NEWLINK."""
     _, _, index, flags, _ = _LINK_HEADER.unpack_from(body)
     found = chosen(body[_LINK_HEADER.size :], _OF_LINKS)
+    kind, upper = _info(found.get(_IFLA_LINKINFO))
     return Link(
         index=index,
         name=_text(found.get(_IFLA_IFNAME)),
-        kind=_kind(found.get(_IFLA_LINKINFO)),
+        kind=kind,
         mac=bytes(found.get(_IFLA_ADDRESS, b"")).hex(":"),
         mtu=_number(found.get(_IFLA_MTU)),
         up=bool(flags & _IFF_UP),
@@ -127,6 +135,7 @@ def link(body: memoryview) -> Link:
         alias=_text(found.get(_IFLA_IFALIAS)),
         group=_number(found.get(_IFLA_GROUP)),
         peer_index=_number(found.get(_IFLA_LINK)),
+        upper=upper,
     )
 
 
@@ -189,11 +198,15 @@ def _network(family: int, raw: memoryview | None, length: int) -> IPNetwork | No
     return IPv6Network((IPv6Address(bytes(raw or bytes(16))), length))
 
 
-def _kind(info: memoryview | None) -> str:
-    for number, value in attributes(info if info is not None else memoryview(b"")):
+def _info(raw: memoryview | None) -> tuple[str, Upper | None]:
+    """The kind of a link, which the kernel puts before its data."""
+    kind = ""
+    for number, value in attributes(raw if raw is not None else memoryview(b"")):
         if number == _IFLA_INFO_KIND:
-            return _text(value)
-    return ""
+            kind = _text(value)
+        elif number == _IFLA_INFO_DATA and kind in uppers.KINDS:
+            return kind, uppers.decode(kind, value)
+    return kind, None
 
 
 def _text(raw: memoryview | None) -> str:

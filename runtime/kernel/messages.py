@@ -58,6 +58,12 @@ def set_link(index: int, attrs: Attributes, up: bool | None) -> bytes:
     return encode.link(RTM_SETLINK, NLM_F_ACK, attrs, index=index, up=flag, change=change)
 
 
+def change_link(index: int, kind: str, data: Attributes) -> bytes:
+    """RTM_NEWLINK of a link that is there: what only its kind knows (RTM_SETLINK leaves it)."""
+    info: Attributes = [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", data)]
+    return encode.link(RTM_NEWLINK, NLM_F_ACK, [("IFLA_LINKINFO", info)], index=index)
+
+
 def add_port_vlan(index: int, vlan: int, *, untagged: bool) -> bytes:
     """A VLAN that may pass a bridge's port; ``untagged``: its frames have no tag there."""
     flags = BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED if untagged else 0

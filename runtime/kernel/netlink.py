@@ -19,10 +19,11 @@ from types import TracebackType
 
 from cnm.errors import KernelError
 from cnm.runtime.kernel import decode, messages
-from cnm.runtime.kernel.batch import Batch, Upper
+from cnm.runtime.kernel.batch import Batch
 from cnm.runtime.kernel.decode import Address, Link, Route
 from cnm.runtime.kernel.messages import MAIN_TABLE, OUR_PROTOCOL
 from cnm.runtime.kernel.rtsocket import Message, Request, RouteSocket
+from cnm.runtime.kernel.upper import Upper
 from cnm.types import IPAddress
 
 __all__ = [

@@ -315,6 +315,10 @@ def test_everything_goes_without_the_parent(
             "ip link set eth0 address 02:00:00:00:00:07",
             "link eth0 of endpoint {endpoint}: MAC address set to 02:42:0a:07:00:02 again",
         ),
+        (
+            "ip link set eth0 type macvlan mode private",
+            "link eth0 of endpoint {endpoint}: mode set again",
+        ),
     ],
 )
 @pytest.mark.parametrize("restarted", [False, True], ids=["sweep", "restart"])
@@ -331,6 +335,7 @@ def test_damage_by_hand(
     assert repairs == [told.format(endpoint=one.endpoint_id[:12])]
     after = sandbox.link("eth0")
     assert after["address"] == before["address"]
+    assert after["linkinfo"] == before["linkinfo"]
     assert after["ifalias"] == before["ifalias"] == f"cnm:inside:{one.endpoint_id}"
     assert again.restore(spec, [one.state()]) == []
 

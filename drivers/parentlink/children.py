@@ -65,6 +65,7 @@ class Children:
         self._reaper = reaper
         self._prefix = prefix
         self._places: dict[EndpointID, SandboxKey] = {}
+        self._moved_to: dict[EndpointID, int] = {}  # where it was last seen, by number
 
     def place(self, endpoint_id: EndpointID, sandbox_key: SandboxKey) -> None:
         """Remember where an endpoint's link is, or may be."""
@@ -102,6 +103,7 @@ class Children:
         if outside is not None:
             self._reaper.delete(outside.index)
         self._places.pop(endpoint_id, None)
+        self._moved_to.pop(endpoint_id, None)
 
     def outside(self, endpoint_id: EndpointID) -> Link | None:
         """The link in the host's namespace, that waits for an engine to move it."""
@@ -112,6 +114,23 @@ class Children:
             if link is not None and link.alias == mark:
                 return link
         return None
+
+    def is_moved(self, endpoint_id: EndpointID, kind: str) -> bool:
+        """Whether the link is where an engine moved it: it keeps the alias that it waited with.
+
+        By that move the kernel gave the other namespace a number here, by which it is asked. A
+        namespace may have a number for itself.
+        """
+        if self.outside(endpoint_id) is not None:
+            return False
+        mark = owner.endpoint_mark(endpoint_id)
+        last = self._moved_to.get(endpoint_id)
+        numbers = [] if last is None else [last]
+        for number in [*numbers, *self._netlink.namespaces()]:
+            if any(link.alias == mark for link in self._netlink.links_in(number, kind=kind)):
+                self._moved_to[endpoint_id] = number
+                return True
+        return False
 
     # inside a sandbox
 

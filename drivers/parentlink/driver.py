@@ -96,7 +96,8 @@ def make_reaper() -> Reaper:
 
 
 class ParentLinkDriver:
-    """NetworkDriver, NetworkChecker, LinkFinder, OnWire, DeviceOwner, Diagnostic, Repairable."""
+    """NetworkDriver, NetworkChecker, LinkFinder, LinkWatcher, OnWire, DeviceOwner, Diagnostic and
+    Repairable."""
 
     capability = Capability(connectivity_scope=Scope.GLOBAL)
 
@@ -316,6 +317,13 @@ class ParentLinkDriver:
         mark = owner.parse(link.alias) if link is not None else None
         if link is not None and mark is not None and mark[1] in (item.network_id, item.endpoint_id):
             self._reaper.delete(link.index)
+
+    def in_use(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
+        """See ``LinkWatcher``. Without a parent nobody has a link, and nobody is forgotten."""
+        known = self._networks.get(network_id)
+        if known is not None and self._parents.find(known) is None:
+            return True
+        return self._children.is_moved(endpoint_id, self.name)
 
     def diagnose(self) -> Sequence[tuple[str, bool | str, str]]:
         """See ``Diagnostic``."""

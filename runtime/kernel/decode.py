@@ -52,6 +52,10 @@ _OF_LINKS = frozenset(
     }
 )
 _NAME = frozenset({_IFLA_IFNAME})
+# linux/net_namespace.h
+_NETNSA_NSID = 1
+_NAMESPACE_NUMBER = frozenset({_NETNSA_NSID})
+_GENERAL_HEADER_BYTES = 4  # rtgenmsg, padded
 # linux/if_addr.h
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
@@ -137,6 +141,11 @@ def link(body: memoryview) -> Link:
         peer_index=_number(found.get(_IFLA_LINK)),
         upper=upper,
     )
+
+
+def namespace(body: memoryview) -> int:
+    """The number in an RTM_NEWNSID."""
+    return _number(chosen(body[_GENERAL_HEADER_BYTES:], _NAMESPACE_NUMBER)[_NETNSA_NSID])
 
 
 def link_name(body: memoryview) -> str:

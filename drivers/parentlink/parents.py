@@ -164,6 +164,12 @@ class Parents:
             raise Unavailable(
                 f"failed to enable {name} the {self._driver} parent link: {lower_name} is down"
             )
+        for other in self._netlink.links(kind="vlan"):
+            if (other.peer_index, other.vlan) == (lower.index, vlan):
+                raise Forbidden(
+                    f"VLAN {vlan} of {lower_name} is on link {other.name} already: use "
+                    f"parent={other.name}"
+                )
         return lower, vlan
 
     # making

@@ -52,6 +52,9 @@ _OF_LINKS = frozenset(
     }
 )
 _NAME = frozenset({_IFLA_IFNAME})
+_IFLA_VLAN_ID = 1
+_OF_KINDS = frozenset({_IFLA_INFO_KIND, _IFLA_INFO_DATA})
+_VLAN_ID = frozenset({_IFLA_VLAN_ID})
 # linux/net_namespace.h
 _NETNSA_NSID = 1
 _NAMESPACE_NUMBER = frozenset({_NETNSA_NSID})
@@ -82,7 +85,7 @@ _HOP_HEADER = struct.Struct("=HBBi")  # rtnexthop
 class Link:
     """A network interface. ``master`` and ``peer_index`` (IFLA_LINK) are 0 where there is none.
 
-    ``upper``: of a macvlan or ipvlan.
+    ``upper``: of a macvlan or ipvlan. ``vlan``: of an 802.1Q link; 0 if it is none.
     """
 
     index: int
@@ -97,6 +100,7 @@ class Link:
     group: int
     peer_index: int
     upper: Upper | None = None
+    vlan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ def link(body: memoryview) -> Link:
     """Decode an RTM_NEWLINK."""
     _, _, index, flags, _ = _LINK_HEADER.unpack_from(body)
     found = chosen(body[_LINK_HEADER.size :], _OF_LINKS)
-    kind, upper = _info(found.get(_IFLA_LINKINFO))
+    kind, data = _info(found.get(_IFLA_LINKINFO))
     return Link(
         index=index,
         name=_text(found.get(_IFLA_IFNAME)),
@@ -139,7 +143,8 @@ def link(body: memoryview) -> Link:
         alias=_text(found.get(_IFLA_IFALIAS)),
         group=_number(found.get(_IFLA_GROUP)),
         peer_index=_number(found.get(_IFLA_LINK)),
-        upper=upper,
+        upper=uppers.decode(kind, data) if kind in uppers.KINDS and data is not None else None,
+        vlan=_vlan(data) if kind == "vlan" else 0,
     )
 
 
@@ -207,15 +212,14 @@ def _network(family: int, raw: memoryview | None, length: int) -> IPNetwork | No
     return IPv6Network((IPv6Address(bytes(raw or bytes(16))), length))
 
 
-def _info(raw: memoryview | None) -> tuple[str, Upper | None]:
-    """The kind of a link, which the kernel puts before its data."""
-    kind = ""
-    for number, value in attributes(raw if raw is not None else memoryview(b"")):
-        if number == _IFLA_INFO_KIND:
-            kind = _text(value)
-        elif number == _IFLA_INFO_DATA and kind in uppers.KINDS:
-            return kind, uppers.decode(kind, value)
-    return kind, None
+def _info(raw: memoryview | None) -> tuple[str, memoryview | None]:
+    """The kind of a link, and what only its kind knows."""
+    found = chosen(raw, _OF_KINDS) if raw is not None else {}
+    return _text(found.get(_IFLA_INFO_KIND)), found.get(_IFLA_INFO_DATA)
+
+
+def _vlan(data: memoryview | None) -> int:
+    return _number(chosen(data, _VLAN_ID).get(_IFLA_VLAN_ID)) if data is not None else 0
 
 
 def _text(raw: memoryview | None) -> str:

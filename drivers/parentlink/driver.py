@@ -115,7 +115,7 @@ class ParentLinkDriver:
         self._reaper = reaper
         self._claims = context.claims
         self._ask_repair = context.ask_repair
-        self._monitor = LinkMonitor(self._came)
+        self._monitor = LinkMonitor(self._changed, self._changed)
         self._defaults = context.options
         self._beside = beside
         self._parents = Parents(netlink, reaper, kind.name)
@@ -357,12 +357,12 @@ class ParentLinkDriver:
         self._follow()
 
     def _follow(self) -> None:
-        """Have word of parents that come back, and of the links below them."""
+        """Have word of parents that go and come back, and of the links below them."""
         known = list(self._networks.values())
         self._monitor.follow({name for item in known for name in item.parent_names})
 
-    def _came(self, name: str) -> None:
-        """A parent has come, or is up: its networks may be waiting for it."""
+    def _changed(self, name: str) -> None:
+        """A parent is up, and networks may wait for it; or gone: one of ours is made again."""
         for known in list(self._networks.values()):
             if name in known.parent_names:
                 self._ask_repair(known.spec.id)

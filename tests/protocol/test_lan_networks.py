@@ -172,6 +172,40 @@ def test_the_parent_goes_and_comes_back(lan: Lan) -> None:
     assert (route["gateway"], route["dev"]) == ("10.7.0.254", "eth0")
 
 
+@pytest.mark.parametrize(
+    "parent",
+    [
+        pytest.param("dm", id="isolated"),
+        pytest.param("lan0.100", id="VLAN", marks=pytest.mark.needs("vlan")),
+    ],
+)
+def test_a_parent_of_ours_is_deleted_by_hand(parent: str, lan: Lan) -> None:
+    """At once, with no sweep: it is made again, and its containers are on it."""
+    create = ("create", "-d", "macvlan", "--subnet=10.17.0.0/24", "--ip-range=10.17.0.128/25")
+    options = () if parent == "dm" else ("-o", f"parent={parent}")
+    identity = lan.daemon.net(*create, *options, "lan").stdout.strip()
+    name = f"dm-{identity[:12]}" if parent == "dm" else parent
+    boxes = [lan.daemon.adopt(box) for box in ("one", "two")]
+    for box in ("one", "two"):
+        lan.daemon.net("connect", "lan", box)
+    assert lan.pings(boxes[0], "10.17.0.129")
+    run("ip", "-n", lan.daemon.netns, "link", "delete", name)
+    wait_for(lambda: lan.pings(boxes[0], "10.17.0.129"), "the container")
+    wait_for(lambda: f"link {name}: created again" in lan.daemon.log(), "the log line")
+    assert lan.sweep() == []
+    for box in ("one", "two"):
+        lan.daemon.net("disconnect", "lan", box)
+    lan.daemon.net("rm", "lan")
+    assert name not in {item["ifname"] for item in lan.daemon.ip("link", "show")}
+
+
+def test_a_parent_that_goes_is_told_at_once(lan: Lan) -> None:
+    lan.daemon.net(*CREATE, "-o", "parent=lan0", "lan")
+    run("ip", "-n", lan.daemon.netns, "link", "delete", "lan0")
+    said = "network lan waits for its parent: there is no interface lan0"
+    wait_for(lambda: said in lan.daemon.log(), "the log line")
+
+
 def test_a_bridge_network_beside_it(lan: Lan) -> None:
     """Two interfaces; the way out is the one that has a gateway."""
     lan.daemon.net(*CREATE, "-o", "parent=lan0", "lan")

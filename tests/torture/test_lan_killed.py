@@ -52,8 +52,9 @@ NAMES = [
     pytest.param(name, marks=[pytest.mark.needs(*NEEDS[name])] if name in NEEDS else [])
     for name in CASES
 ]
-# Of those for the second kernel none: two starts of a daemon take minutes there. Every step of the drivers'
-# own is killed there by kernel/drivers/test_lan_killed_at_each_step.py; what is around them is the same.
+# Of those for the second kernel none: two starts of a daemon take minutes there. Every step of the
+# drivers' own is killed there (kernel/drivers/test_lan_killed_at_each_step.py); what is around
+# them is the same for all.
 SAMPLED = [name for name in CASES if name not in NEEDS]
 
 

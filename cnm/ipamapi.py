@@ -241,6 +241,7 @@ class LeasedFrom:
     server: IPAddress
     gateway: IPAddress | None = None
     routes: tuple[StaticRoute, ...] = ()
+    dns_servers: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,7 @@ class JoinInfo:
     static_routes: tuple[StaticRoute, ...] = ()
     disable_gateway_service: bool = False
     name_prefix: str = ""  # of a link to be moved: its name inside shall begin so
+    dns_servers: tuple[IPAddress, ...] = ()  # that came with the address from a server outside
 
 
 @dataclass(frozen=True, slots=True)

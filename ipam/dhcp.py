@@ -2,7 +2,7 @@
 
 Each endpoint is a client of its own, with its own MAC, heard on the network's parent. A network
 without ``--subnet`` has the pool ``0.0.0.0/0``: the server says what the subnet is. With one, only
-addresses of it are taken. Gateway and routes come with the lease (``Leasing``).
+addresses of it are taken. Gateway, routes and name servers come with the lease (``Leasing``).
 
 What is kept (``Notes``): pools, and for each endpoint its lease. A lease is written when it is
 given and when it is renewed, so that the next daemon goes on with it. Addresses that the network
@@ -327,7 +327,7 @@ def _identity(mac: str, hostname: str) -> Identity:
 
 
 def _facts(lease: Lease) -> LeasedFrom:
-    return LeasedFrom(lease.server, lease.gateway, lease.routes)
+    return LeasedFrom(lease.server, lease.gateway, lease.routes, lease.dns_servers)
 
 
 def _checked(request: PoolRequest) -> IPv4Network:

@@ -61,6 +61,7 @@ class Lease:
     expires_s: float | None = None
     gateway: IPv4Address | None = None
     routes: tuple[StaticRoute, ...] = ()
+    dns_servers: tuple[IPv4Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,7 @@ class Client:
             None if lease_s is None else begin + lease_s,
             gateway,
             routes,
+            message.dns_servers,
         )
         self.expired = False
         self._bind()

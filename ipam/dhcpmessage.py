@@ -45,6 +45,7 @@ class Option(enum.IntEnum):
     PAD = 0
     NETMASK = 1
     ROUTER = 3
+    DNS = 6
     HOSTNAME = 12
     REQUESTED = 50
     LEASE_TIME = 51
@@ -62,8 +63,17 @@ class Option(enum.IntEnum):
 
 
 _WANTED = bytes(
-    [Option.NETMASK, Option.ROUTES, Option.ROUTER, Option.LEASE_TIME, Option.T1, Option.T2]
+    [
+        Option.NETMASK,
+        Option.ROUTES,
+        Option.ROUTER,
+        Option.DNS,
+        Option.LEASE_TIME,
+        Option.T1,
+        Option.T2,
+    ]
 )
+_DNS_SERVERS = 3  # resolv.conf(5) has no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,19 @@ class Message:
             else:
                 rest.append(route)
         return (gateway if isinstance(gateway, IPv4Address) else None), tuple(rest)
+
+    @property
+    def dns_servers(self) -> tuple[IPv4Address, ...]:
+        """The first ones that can be a machine's: not the container itself, nor everybody."""
+        value = self.options.get(Option.DNS, b"")
+        found = [IPv4Address(value[at : at + 4]) for at in range(0, len(value) - 3, 4)]
+        usable = [
+            item
+            for item in found
+            if not (item.is_unspecified or item.is_loopback or item.is_multicast)
+            and int(item) != 0xFFFFFFFF
+        ]
+        return tuple(dict.fromkeys(usable))[:_DNS_SERVERS]
 
     @property
     def text(self) -> str:

@@ -277,6 +277,9 @@ class Addressing:
         for pool in network.ipv4 + network.ipv6:
             if pool.gateway is not None and pool.gateway.ip == wanted:
                 return f": {wanted} is the gateway of network {network.name}"
+            for name, address in pool.aux_addresses.items():
+                if address.ip == wanted:
+                    return f": {wanted} is auxiliary address {name} of network {network.name}"
         return ""
 
     def release_addresses(self, network: Network, interface: EndpointInterface) -> None:

@@ -198,8 +198,11 @@ class Claims:
 
 
 def with_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInfo:
-    """A network's own gateway counts more, and an internal one has none."""
-    if network.internal or any(pool.gateway for pool in network.ipv4):
+    """And with name servers. A network's own gateway counts more, and an internal one has none."""
+    if network.internal:
+        return join
+    join = replace(join, dns_servers=leased.dns_servers)
+    if any(pool.gateway for pool in network.ipv4):
         return join
     gateway = leased.gateway
     return replace(
@@ -211,6 +214,7 @@ def with_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInf
 
 def without_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInfo:
     """The inverse of :func:`with_routes`."""
+    join = replace(join, dns_servers=())
     if network.internal or any(pool.gateway for pool in network.ipv4):
         return join
     own = tuple(route for route in join.static_routes if route not in leased.routes)

@@ -156,7 +156,11 @@ class Naming:
     def _servers(
         self, sandbox_id: SandboxID, joined: Sequence[tuple[Endpoint, Network]]
     ) -> tuple[IPAddress, ...]:
-        """The container's, else its endpoints', else the daemon's; none: the host's."""
+        """The container's, else its endpoints', the daemon's, those leased; none: the host's.
+
+        Leased ones count where the default route is: another network's server shall not see
+        what a container asks.
+        """
         container = self._state.container(sandbox_id)
         if container is not None and container.definition.names.servers:
             return container.definition.names.servers
@@ -166,7 +170,10 @@ class Naming:
             found = labels.parse_dns_servers(labels.NETWORK_DNS, of_endpoint or of_network or "")
             if found:
                 return found
-        return self._settings.dns
+        if self._settings.dns:
+            return self._settings.dns
+        first = joined[0][0].join if joined else None
+        return first.dns_servers if first is not None else ()
 
 
 def dns_names(record: SandboxRecord, endpoint: Endpoint, hostname: str) -> tuple[str, ...]:

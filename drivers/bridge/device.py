@@ -21,7 +21,7 @@ from ipaddress import IPv6Interface
 
 from cnm import labels
 from cnm.drivers.bridge.options import GatewayMode, NetworkOptions
-from cnm.drivers.bridge.reaper import Reaper
+from cnm.drivers.reaper import Reaper
 from cnm.errors import Forbidden, KernelError
 from cnm.runtime.kernel import owner, sysctl
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Address, Link, Netlink

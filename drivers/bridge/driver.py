@@ -23,11 +23,11 @@ from cnm.drivers.bridge.options import GatewayMode, parse_endpoint, parse_networ
 from cnm.drivers.bridge.others import OthersForwarding
 from cnm.drivers.bridge.porthelper import PortHelper
 from cnm.drivers.bridge.publishing import Publishing
-from cnm.drivers.bridge.reaper import Reaper
 from cnm.drivers.bridge.record import NetworkRecord
 from cnm.drivers.bridge.ruleset import Ruleset
 from cnm.drivers.bridge.veth import Pairs
 from cnm.drivers.mac import complete
+from cnm.drivers.reaper import Reaper
 from cnm.errors import Forbidden, NotFound
 from cnm.hostapi import HostSettings
 from cnm.runtime.kernel import owner

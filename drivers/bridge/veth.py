@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from cnm.drivers.bridge.reaper import Reaper
+from cnm.drivers.reaper import Reaper
 from cnm.errors import KernelError
 from cnm.runtime.kernel import owner
 from cnm.runtime.kernel.netlink import Link, Netlink

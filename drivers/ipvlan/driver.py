@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from cnm.driverapi import DriverContext
 from cnm.drivers.ipvlan.options import NAME, parse_network
-from cnm.drivers.parentlink.driver import ParentLinkDriver
+from cnm.drivers.parentlink.driver import ParentLinkDriver, make_reaper
 from cnm.drivers.parentlink.options import NetworkOptions
 from cnm.drivers.parentlink.record import NetworkRecord
 from cnm.errors import Forbidden, InvalidParameter
@@ -23,7 +23,7 @@ from cnm.types import EndpointID, EndpointInterface, NetworkSpec, Repair
 
 def create(context: DriverContext) -> ParentLinkDriver:
     """The driver of the namespace of the calling thread."""
-    return ParentLinkDriver(Ipvlan(), Netlink(), context, Nothing())
+    return ParentLinkDriver(Ipvlan(), Netlink(), make_reaper(), context, Nothing())
 
 
 class Ipvlan:

@@ -24,6 +24,7 @@ from ipaddress import ip_interface
 from cnm import labels
 from cnm.drivers.macvlan.options import NAME
 from cnm.drivers.parentlink.record import NetworkRecord, short_name
+from cnm.drivers.reaper import Reaper
 from cnm.errors import Forbidden, InvalidParameter, KernelError
 from cnm.runtime.kernel import sysctl
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Link, Netlink, Upper
@@ -38,8 +39,9 @@ _BRIDGE_MODE = Upper(NAME, 4)  # MACVLAN_MODE_BRIDGE
 class HostLinks:
     """The host's links of one namespace: see ``parentlink.driver.Beside``."""
 
-    def __init__(self, netlink: Netlink) -> None:
+    def __init__(self, netlink: Netlink, reaper: Reaper) -> None:
         self._netlink = netlink
+        self._reaper = reaper
 
     def check(self, known: NetworkRecord) -> None:
         """:raises InvalidParameter: no address for the host is known."""
@@ -62,7 +64,7 @@ class HostLinks:
             return []
         found = self._netlink.link(_name(known))
         if found is not None and found.peer_index != parent.index:
-            self._netlink.delete_links([found.index])  # on a link that had the parent's name
+            self._reaper.delete(found.index)  # on a link that had the parent's name
             found = None
         repairs = []
         if found is None:
@@ -74,7 +76,7 @@ class HostLinks:
         """Gone is success."""
         found = self._netlink.link(_name(known))
         if found is not None and found.alias == known.mark:
-            self._netlink.delete_links([found.index])
+            self._reaper.delete(found.index)
 
     def devices(self, known: NetworkRecord) -> Collection[str]:
         """Its name, if there is to be one."""
@@ -104,6 +106,9 @@ class HostLinks:
     def _put_right(self, known: NetworkRecord, parent: Link, found: Link) -> list[Repair]:
         repairs = [Repair("sysctl", key, "set again") for key in _settle(known)]
         repairs += self._put_addresses_right(known, parent, found)
+        if found.upper != _BRIDGE_MODE:
+            self._netlink.batch().set_upper(found.index, _BRIDGE_MODE).commit()
+            repairs.append(Repair("link", found.name, "mode set again"))
         if not found.up and parent.up:
             self._netlink.batch().set_link(found.index, up=True).commit()
             repairs.append(Repair("link", found.name, "set up again"))

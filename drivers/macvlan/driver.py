@@ -13,7 +13,7 @@ from cnm.driverapi import DriverContext
 from cnm.drivers.mac import complete, parse_mac
 from cnm.drivers.macvlan.device import HostLinks
 from cnm.drivers.macvlan.options import NAME, PASSTHRU, parse_network
-from cnm.drivers.parentlink.driver import ParentLinkDriver
+from cnm.drivers.parentlink.driver import ParentLinkDriver, make_reaper
 from cnm.drivers.parentlink.options import NetworkOptions
 from cnm.drivers.parentlink.record import NetworkRecord
 from cnm.errors import Forbidden, InvalidParameter
@@ -24,8 +24,8 @@ from cnm.types import EndpointID, EndpointInterface, NetworkSpec
 
 def create(context: DriverContext) -> ParentLinkDriver:
     """The driver of the namespace of the calling thread."""
-    netlink = Netlink()
-    return ParentLinkDriver(Macvlan(), netlink, context, HostLinks(netlink))
+    netlink, reaper = Netlink(), make_reaper()
+    return ParentLinkDriver(Macvlan(), netlink, reaper, context, HostLinks(netlink, reaper))
 
 
 class Macvlan:

@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+from cnm.drivers.reaper import Reaper
 from cnm.errors import KernelError
 from cnm.runtime.kernel import owner
+from cnm.runtime.kernel.departures import Departures
 from cnm.runtime.kernel.netlink import Link, Netlink, Upper
 from cnm.runtime.kernel.netns import NetNS
 from cnm.types import EndpointID, Repair, SandboxKey
@@ -58,10 +60,12 @@ class ChildPlan:
 class Children:
     """The endpoints' links on the parents of one namespace. ``prefix``: of names outside."""
 
-    def __init__(self, netlink: Netlink, prefix: str) -> None:
+    def __init__(self, netlink: Netlink, reaper: Reaper, prefix: str) -> None:
         self._netlink = netlink
+        self._reaper = reaper
         self._prefix = prefix
         self._places: dict[EndpointID, SandboxKey] = {}
+        self._moved_to: dict[EndpointID, int] = {}  # where it was last seen, by number
 
     def place(self, endpoint_id: EndpointID, sandbox_key: SandboxKey) -> None:
         """Remember where an endpoint's link is, or may be."""
@@ -97,8 +101,9 @@ class Children:
             self._remove_inside(endpoint_id, key)
         outside = self.outside(endpoint_id)
         if outside is not None:
-            self._netlink.delete_links([outside.index])
+            self._reaper.delete(outside.index)
         self._places.pop(endpoint_id, None)
+        self._moved_to.pop(endpoint_id, None)
 
     def outside(self, endpoint_id: EndpointID) -> Link | None:
         """The link in the host's namespace, that waits for an engine to move it."""
@@ -110,6 +115,23 @@ class Children:
                 return link
         return None
 
+    def is_moved(self, endpoint_id: EndpointID, kind: str) -> bool:
+        """Whether the link is where an engine moved it: it keeps the alias that it waited with.
+
+        By that move the kernel gave the other namespace a number here, by which it is asked. A
+        namespace may have a number for itself.
+        """
+        if self.outside(endpoint_id) is not None:
+            return False
+        mark = owner.endpoint_mark(endpoint_id)
+        last = self._moved_to.get(endpoint_id)
+        numbers = [] if last is None else [last]
+        for number in [*numbers, *self._netlink.namespaces()]:
+            if any(link.alias == mark for link in self._netlink.links_in(number, kind=kind)):
+                self._moved_to[endpoint_id] = number
+                return True
+        return False
+
     # inside a sandbox
 
     def _ensure_inside(self, wanted: ChildPlan, sandbox: NetNS) -> list[Repair]:
@@ -118,7 +140,7 @@ class Children:
         if found is not None and fits and found.name == wanted.interface_name:
             return self._put_right(wanted, found, sandbox)
         if found is not None:  # renamed, or on another link that had the parent's name
-            sandbox.netlink().delete_links([found.index])
+            self._delete(found, sandbox)
         with Undo() as undo:
             undo.push(self.remove, wanted.endpoint_id)
             first_name = self._free_name(wanted.endpoint_id)
@@ -148,6 +170,9 @@ class Children:
         if wanted.mac is not None and found.mac != wanted.mac:
             batch.set_link(found.index, mac=wanted.mac)
             done.append(f"MAC address set to {wanted.mac} again")
+        if found.upper != wanted.upper:  # of an ipvlan the parent's, and so all links' on it
+            batch.set_upper(found.index, wanted.upper)
+            done.append("mode set again")
         if found.alias != wanted.inside_mark:
             batch.set_link(found.index, alias=wanted.inside_mark)
             done.append("marked again")
@@ -165,7 +190,11 @@ class Children:
         with closing(sandbox):
             found = _find(sandbox, endpoint_id)
             if found is not None:
-                sandbox.netlink().delete_links([found.index])
+                self._delete(found, sandbox)
+
+    def _delete(self, found: Link, sandbox: NetNS) -> None:
+        deleter, watch = sandbox.run(lambda: (Netlink(), Departures()))
+        self._reaper.delete_elsewhere(found.index, deleter, watch)
 
     # outside
 

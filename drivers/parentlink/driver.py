@@ -18,9 +18,11 @@ from cnm.drivers.parentlink.children import ChildPlan, Children
 from cnm.drivers.parentlink.options import NetworkOptions, check_endpoint
 from cnm.drivers.parentlink.parents import Parents
 from cnm.drivers.parentlink.record import NetworkRecord, short_name
+from cnm.drivers.reaper import Reaper
 from cnm.errors import NotFound
 from cnm.hostapi import DeviceClaim
 from cnm.runtime.kernel import owner
+from cnm.runtime.kernel.departures import Departures
 from cnm.runtime.kernel.linkmonitor import LinkMonitor
 from cnm.runtime.kernel.netlink import Link, Netlink
 from cnm.types import (
@@ -38,6 +40,10 @@ from cnm.types import (
 from cnm.undo import Teardown, Undo
 
 log = logging.getLogger(__name__)
+
+
+# Under way at once on the host itself, where few links are deleted: each is a thread.
+_DELETIONS = 2
 
 
 class Kind(Protocol):
@@ -84,30 +90,43 @@ class Beside(Protocol):
         """Names of its links."""
 
 
+def make_reaper() -> Reaper:
+    """For the links of the namespace of the calling thread, and those in its sandboxes."""
+    return Reaper([Netlink() for _ in range(_DELETIONS)], Departures())
+
+
 class ParentLinkDriver:
-    """NetworkDriver, NetworkChecker, LinkFinder, OnWire, DeviceOwner, Diagnostic, Repairable."""
+    """NetworkDriver, NetworkChecker, LinkFinder, LinkWatcher, OnWire, DeviceOwner, Diagnostic and
+    Repairable."""
 
     capability = Capability(connectivity_scope=Scope.GLOBAL)
 
     def __init__(
-        self, kind: Kind, netlink: Netlink, context: DriverContext, beside: Beside
+        self,
+        kind: Kind,
+        netlink: Netlink,
+        reaper: Reaper,
+        context: DriverContext,
+        beside: Beside,
     ) -> None:
         self.name = kind.name
         self._kind = kind
         self._netlink = netlink
+        self._reaper = reaper
         self._claims = context.claims
         self._ask_repair = context.ask_repair
-        self._monitor = LinkMonitor(self._came)
+        self._monitor = LinkMonitor(self._changed, self._changed)
         self._defaults = context.options
         self._beside = beside
-        self._parents = Parents(netlink, kind.name)
-        self._children = Children(netlink, kind.prefix)
+        self._parents = Parents(netlink, reaper, kind.name)
+        self._children = Children(netlink, reaper, kind.prefix)
         self._networks: dict[NetworkID, NetworkRecord] = {}
         self._missing: set[NetworkID] = set()  # whose parent was gone when it was last looked for
 
     def close(self) -> None:
         """Close its sockets. What it made stays."""
         self._monitor.close()
+        self._reaper.close()
         self._netlink.close()
 
     # NetworkChecker
@@ -233,7 +252,9 @@ class ParentLinkDriver:
         teardown = Teardown(f"remove the link of endpoint {endpoint_id[:12]}")
         with teardown.step():
             self._children.remove(endpoint_id)
-        if known is not None and known.joined.pop(endpoint_id, None) is not None:
+        joined = known is not None and known.joined.pop(endpoint_id, None) is not None
+        # asked first: to look for the parent takes a lock that the deletion holds for 5 ms
+        if known is not None and joined and self._beside.devices(known):
             parent = self._parents.find(known)
             if parent is not None:
                 with teardown.step():
@@ -295,7 +316,14 @@ class ParentLinkDriver:
         link = self._netlink.link(item.name)
         mark = owner.parse(link.alias) if link is not None else None
         if link is not None and mark is not None and mark[1] in (item.network_id, item.endpoint_id):
-            self._netlink.delete_links([link.index])
+            self._reaper.delete(link.index)
+
+    def in_use(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
+        """See ``LinkWatcher``. Without a parent nobody has a link, and nobody is forgotten."""
+        known = self._networks.get(network_id)
+        if known is not None and self._parents.find(known) is None:
+            return True
+        return self._children.is_moved(endpoint_id, self.name)
 
     def diagnose(self) -> Sequence[tuple[str, bool | str, str]]:
         """See ``Diagnostic``."""
@@ -329,12 +357,12 @@ class ParentLinkDriver:
         self._follow()
 
     def _follow(self) -> None:
-        """Have word of parents that come back, and of the links below them."""
+        """Have word of parents that go and come back, and of the links below them."""
         known = list(self._networks.values())
         self._monitor.follow({name for item in known for name in item.parent_names})
 
-    def _came(self, name: str) -> None:
-        """A parent has come, or is up: its networks may be waiting for it."""
+    def _changed(self, name: str) -> None:
+        """A parent is up, and networks may wait for it; or gone: one of ours is made again."""
         for known in list(self._networks.values()):
             if name in known.parent_names:
                 self._ask_repair(known.spec.id)
@@ -393,4 +421,4 @@ class ParentLinkDriver:
         for link, kind, identity in owner.owned_links(self._netlink):
             shared = link.kind == "vlan"
             if kind == owner.NETWORK and identity == network_id and not shared:
-                self._netlink.delete_links([link.index])
+                self._reaper.delete(link.index)

@@ -110,6 +110,10 @@ def split_vlan(name: str) -> tuple[str, int]:
             f"received {name}"
         )
     parent, text = parts
+    if not parent or not text:
+        raise InvalidParameter(
+            f"invalid subinterface vlan name {name}, example formatting is eth0.10"
+        )
     if not (text.isascii() and text.isdigit()):
         raise InvalidParameter(
             f"unable to parse a valid vlan id from: {text} (ex. eth0.10 for vlan 10)"

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 
 from cnm.drivers.parentlink.options import split_vlan
 from cnm.drivers.parentlink.record import NetworkRecord
+from cnm.drivers.reaper import Reaper
 from cnm.errors import (
     CNMError,
     Forbidden,
@@ -42,8 +43,9 @@ _UPPERS = ("macvlan", "ipvlan")
 class Parents:
     """The parents of one namespace, for one driver."""
 
-    def __init__(self, netlink: Netlink, driver: str) -> None:
+    def __init__(self, netlink: Netlink, reaper: Reaper, driver: str) -> None:
         self._netlink = netlink
+        self._reaper = reaper
         self._driver = driver
         self._mutex = threading.Lock()  # two networks may make or leave one parent at once
 
@@ -117,11 +119,11 @@ class Parents:
             found = self._netlink.link(wanted.parent_name)
             if found is None or found.alias != wanted.mark:
                 return
-            batch = self._netlink.batch()
             if others := heirs(wanted):
-                batch.set_link(found.index, alias=owner.network_mark(others[0])).commit()
+                mark = owner.network_mark(others[0])
+                self._netlink.batch().set_link(found.index, alias=mark).commit()
             else:
-                batch.delete_link(found.index).commit()
+                self._reaper.delete(found.index)
 
     # looking
 
@@ -162,6 +164,12 @@ class Parents:
             raise Unavailable(
                 f"failed to enable {name} the {self._driver} parent link: {lower_name} is down"
             )
+        for other in self._netlink.links(kind="vlan"):
+            if (other.peer_index, other.vlan) == (lower.index, vlan):
+                raise Forbidden(
+                    f"VLAN {vlan} of {lower_name} is on link {other.name} already: use "
+                    f"parent={other.name}"
+                )
         return lower, vlan
 
     # making

@@ -44,9 +44,7 @@ class NetworkRecord:
 
     @property
     def parent_names(self) -> set[str]:
-        """Of the parent and what may be below it, where these are the host's: ``eth0``."""
-        if self.isolated:
-            return set()
+        """Of the parent and what may be below it: ``eth0``."""
         return {self.parent_name, self.parent_name.partition(".")[0]}
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from typing import Protocol
 
 from cnm.errors import KernelError
@@ -11,6 +10,7 @@ from cnm.runtime.kernel import messages
 from cnm.runtime.kernel.encode import Attributes
 from cnm.runtime.kernel.messages import OUR_PROTOCOL
 from cnm.runtime.kernel.rtsocket import Request, RouteSocket
+from cnm.runtime.kernel.upper import Upper
 from cnm.types import IPAddress, IPInterface, IPNetwork
 
 _EXISTS = frozenset({errno.EEXIST})
@@ -25,26 +25,6 @@ class IndexLookup(Protocol):
     """Finds the index of a link by its name."""
 
     def __call__(self, name: str) -> int | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Upper:
-    """What a link on top of another one is: ``macvlan`` or ``ipvlan``, and in which mode.
-
-    ``flags``: of an ipvlan: how links of one parent reach each other.
-    """
-
-    kind: str
-    mode: int
-    flags: int = 0
-
-    def attributes(self) -> Attributes:
-        """What its message carries."""
-        prefix = f"IFLA_{self.kind.upper()}"
-        found: Attributes = [(f"{prefix}_MODE", self.mode)]
-        if self.flags:
-            found.append((f"{prefix}_FLAGS", self.flags))
-        return found
 
 
 class Batch:
@@ -225,6 +205,11 @@ class Batch:
         )
         fine = _LINK_GONE if missing_ok else frozenset()
         return self._add(messages.set_link(index, attrs, up), what, fine)
+
+    def set_upper(self, index: int, upper: Upper) -> Batch:
+        """Put a macvlan or ipvlan into a mode; EINVAL: into or out of passthru."""
+        data = messages.change_link(index, upper.kind, upper.attributes())
+        return self._add(data, f"link set {index} mode {upper.mode}")
 
     def set_hairpin(self, index: int, *, on: bool) -> Batch:
         """Of a bridge's port: whether frames may go back there. A link that is gone is fine."""

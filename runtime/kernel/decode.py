@@ -20,7 +20,9 @@ from ipaddress import (
 )
 from socket import AF_INET, AF_INET6
 
+from cnm.runtime.kernel import upper as uppers
 from cnm.runtime.kernel.rtsocket import attributes, chosen
+from cnm.runtime.kernel.upper import Upper
 from cnm.types import IPAddress, IPInterface, IPNetwork
 
 _IFF_UP = 0x1
@@ -35,6 +37,7 @@ _IFLA_IFALIAS = 20
 _IFLA_GROUP = 27
 _IFLA_CARRIER = 33
 _IFLA_INFO_KIND = 1
+_IFLA_INFO_DATA = 2
 _OF_LINKS = frozenset(
     {
         _IFLA_ADDRESS,
@@ -49,6 +52,13 @@ _OF_LINKS = frozenset(
     }
 )
 _NAME = frozenset({_IFLA_IFNAME})
+_IFLA_VLAN_ID = 1
+_OF_KINDS = frozenset({_IFLA_INFO_KIND, _IFLA_INFO_DATA})
+_VLAN_ID = frozenset({_IFLA_VLAN_ID})
+# linux/net_namespace.h
+_NETNSA_NSID = 1
+_NAMESPACE_NUMBER = frozenset({_NETNSA_NSID})
+_GENERAL_HEADER_BYTES = 4  # rtgenmsg, padded
 # linux/if_addr.h
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
@@ -73,7 +83,10 @@ _HOP_HEADER = struct.Struct("=HBBi")  # rtnexthop
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network interface. ``master`` and ``peer_index`` (IFLA_LINK) are 0 where there is none."""
+    """A network interface. ``master`` and ``peer_index`` (IFLA_LINK) are 0 where there is none.
+
+    ``upper``: of a macvlan or ipvlan. ``vlan``: of an 802.1Q link; 0 if it is none.
+    """
 
     index: int
     name: str
@@ -86,6 +99,8 @@ class Link:
     alias: str
     group: int
     peer_index: int
+    upper: Upper | None = None
+    vlan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +130,11 @@ def link(body: memoryview) -> Link:
     """Decode an RTM_NEWLINK."""
     _, _, index, flags, _ = _LINK_HEADER.unpack_from(body)
     found = chosen(body[_LINK_HEADER.size :], _OF_LINKS)
+    kind, data = _info(found.get(_IFLA_LINKINFO))
     return Link(
         index=index,
         name=_text(found.get(_IFLA_IFNAME)),
-        kind=_kind(found.get(_IFLA_LINKINFO)),
+        kind=kind,
         mac=bytes(found.get(_IFLA_ADDRESS, b"")).hex(":"),
         mtu=_number(found.get(_IFLA_MTU)),
         up=bool(flags & _IFF_UP),
@@ -127,7 +143,14 @@ def link(body: memoryview) -> Link:
         alias=_text(found.get(_IFLA_IFALIAS)),
         group=_number(found.get(_IFLA_GROUP)),
         peer_index=_number(found.get(_IFLA_LINK)),
+        upper=uppers.decode(kind, data) if kind in uppers.KINDS and data is not None else None,
+        vlan=_vlan(data) if kind == "vlan" else 0,
     )
+
+
+def namespace(body: memoryview) -> int:
+    """The number in an RTM_NEWNSID."""
+    return _number(chosen(body[_GENERAL_HEADER_BYTES:], _NAMESPACE_NUMBER)[_NETNSA_NSID])
 
 
 def link_name(body: memoryview) -> str:
@@ -189,11 +212,14 @@ def _network(family: int, raw: memoryview | None, length: int) -> IPNetwork | No
     return IPv6Network((IPv6Address(bytes(raw or bytes(16))), length))
 
 
-def _kind(info: memoryview | None) -> str:
-    for number, value in attributes(info if info is not None else memoryview(b"")):
-        if number == _IFLA_INFO_KIND:
-            return _text(value)
-    return ""
+def _info(raw: memoryview | None) -> tuple[str, memoryview | None]:
+    """The kind of a link, and what only its kind knows."""
+    found = chosen(raw, _OF_KINDS) if raw is not None else {}
+    return _text(found.get(_IFLA_INFO_KIND)), found.get(_IFLA_INFO_DATA)
+
+
+def _vlan(data: memoryview | None) -> int:
+    return _number(chosen(data, _VLAN_ID).get(_IFLA_VLAN_ID)) if data is not None else 0
 
 
 def _text(raw: memoryview | None) -> str:

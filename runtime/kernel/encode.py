@@ -75,6 +75,11 @@ def route(
     return _message(kind, flags, body, attributes)
 
 
+def bare(kind: int, flags: int) -> bytes:
+    """A message with nothing but a family, any (rtgenmsg)."""
+    return _message(kind, flags, bytes(4), [])
+
+
 def _message(kind: int, flags: int, body: bytes, attributes: Attributes) -> bytes:
     rest = body + b"".join(_attributes(attributes))
     return _HEADER.pack(_HEADER.size + len(rest), kind, NLM_F_REQUEST | flags, 0, 0) + rest
@@ -110,17 +115,18 @@ _PACKERS: dict[str, Callable[[Any], bytes]] = {
     "vlan_info": lambda pair: struct.pack("=HH", *pair),  # bridge_vlan_info: flags, VLAN
 }
 _PACKERS["lladdr"] = _PACKERS["l2addr"]
-# linux/if_link.h; pyroute2 packs modes by name, and does not know ipvlan's flags
-_VIRTUAL_LANS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
+# linux/if_link.h; pyroute2 packs modes by name, and does not know the others
+_OURS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
     "IFLA_MACVLAN_MODE": (1, _PACKERS["uint32"]),
     "IFLA_IPVLAN_MODE": (1, _PACKERS["uint16"]),
     "IFLA_IPVLAN_FLAGS": (2, _PACKERS["uint16"]),
+    "IFLA_TARGET_NETNSID": (46, _PACKERS["int32"]),
 }
 
 
 @functools.cache
 def _attribute(name: str) -> tuple[int, Callable[[Any], bytes]]:
-    if name in _VIRTUAL_LANS:
-        return _VIRTUAL_LANS[name]
+    if name in _OURS:
+        return _OURS[name]
     number, kind = known.find(name)
     return number, _PACKERS.get(kind, _unpackable)

@@ -1,7 +1,7 @@
-"""Word of links that come (back) and are up, by name: rtnetlink multicast.
+"""Word of links that come (back) and are up, and of those that go, by name: rtnetlink multicast.
 
 For parents of other links: when one goes the kernel takes along what sits on it, and who put that
-there wants to know when it can be put back. Nothing is listened to until a name is followed.
+there wants to know, and when it can be put back. Nothing is listened to until a name is followed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ _RECEIVE_BYTES = 1 << 16
 class LinkMonitor:
     """Of the namespace of the thread that makes it; one thread, begun with the first name."""
 
-    def __init__(self, came: Callable[[str], object]) -> None:
+    def __init__(
+        self, came: Callable[[str], object], went: Callable[[str], object] | None = None
+    ) -> None:
         self._came = came
+        self._went = went
         self._names: frozenset[str] = frozenset()
         self._up: dict[str, int] = {}  # index of those that are, by name
         self._mutex = threading.Lock()
@@ -64,25 +67,29 @@ class LinkMonitor:
             ready, _, _ = select.select([self._events, self._wake_reading], [], [])
             if self._wake_reading in ready:
                 return
-            for name in self._received():
-                self._tell(name)
+            for name, is_there in self._received():
+                told = self._came if is_there else self._went
+                if told is not None:
+                    _tell(told, name, "came" if is_there else "went")
 
-    def _received(self) -> list[str]:
+    def _received(self) -> list[tuple[str, bool]]:
+        """Names, and whether the link has come, else gone."""
         try:
             data = self._events.recv(_RECEIVE_BYTES)
         except OSError as error:
             # some were lost: any of them may have come
-            return sorted(self._names) if error.errno == errno.ENOBUFS else []
+            lost = sorted(self._names) if error.errno == errno.ENOBUFS else []
+            return [(name, True) for name in lost]
         found = []
         for kind, _, _, body in split_messages(memoryview(data)):
             if kind in (_NEWLINK, _DELLINK):
-                name = self._apply(kind, body)
-                if name is not None:
-                    found.append(name)
+                word = self._apply(kind, body)
+                if word is not None:
+                    found.append(word)
         return found
 
-    def _apply(self, kind: int, body: memoryview) -> str | None:
-        """The name of a link that is up and was not, as far as we know."""
+    def _apply(self, kind: int, body: memoryview) -> tuple[str, bool] | None:
+        """A link that is up and was not, as far as we know, or one that is gone."""
         family, _, index, flags, _ = _LINK.unpack_from(body)
         if family != socket.AF_UNSPEC:
             return None  # of a bridge: said of its ports
@@ -92,19 +99,20 @@ class LinkMonitor:
                 return self._seen(bytes(value).rstrip(b"\0").decode(), kind, index, flags)
         return None
 
-    def _seen(self, name: str, kind: int, index: int, flags: int) -> str | None:
+    def _seen(self, name: str, kind: int, index: int, flags: int) -> tuple[str, bool] | None:
         if name not in self._names:
             return None
         if kind == _DELLINK or not flags & _IFF_UP:
             self._up.pop(name, None)
-            return None
+            return (name, False) if kind == _DELLINK else None
         before = self._up.get(name)
         self._up[name] = index
-        return name if before != index else None
+        return (name, True) if before != index else None
 
-    def _tell(self, name: str) -> None:
-        try:
-            self._came(name)
-        except Exception as error:  # the next one is told all the same
-            log.error("link %s came: %s: %s", name, type(error).__name__, error)
-            log.debug("link %s came", name, exc_info=error)
+
+def _tell(told: Callable[[str], object], name: str, what: str) -> None:
+    try:
+        told(name)
+    except Exception as error:  # the next one is told all the same
+        log.error("link %s %s: %s: %s", name, what, type(error).__name__, error)
+        log.debug("link %s %s", name, what, exc_info=error)

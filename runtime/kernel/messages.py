@@ -20,6 +20,7 @@ from cnm.types import IPAddress, IPInterface, IPNetwork
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_GETNSID = 90
 IFF_UP = 0x1  # linux/if.h
 IFA_F_NODAD = 0x2  # linux/if_addr.h
 BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED = 0x2, 0x4  # linux/if_bridge.h
@@ -56,6 +57,12 @@ def set_link(index: int, attrs: Attributes, up: bool | None) -> bytes:
     change = 0 if up is None else IFF_UP
     flag = IFF_UP if up else 0
     return encode.link(RTM_SETLINK, NLM_F_ACK, attrs, index=index, up=flag, change=change)
+
+
+def change_link(index: int, kind: str, data: Attributes) -> bytes:
+    """RTM_NEWLINK of a link that is there: what only its kind knows (RTM_SETLINK leaves it)."""
+    info: Attributes = [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", data)]
+    return encode.link(RTM_NEWLINK, NLM_F_ACK, [("IFLA_LINKINFO", info)], index=index)
 
 
 def add_port_vlan(index: int, vlan: int, *, untagged: bool) -> bytes:
@@ -96,14 +103,24 @@ def get_link(link: int | str) -> bytes:
     return encode.link(RTM_GETLINK, 0, attrs, index=index)
 
 
-def dump_links(kind: str | None, master: int | None) -> bytes:
-    """RTM_GETLINK of all links, or of a kind, or of the ports of a master."""
+def dump_links(kind: str | None, master: int | None, namespace: int | None = None) -> bytes:
+    """RTM_GETLINK of all links, or of a kind, or of the ports of a master.
+
+    ``namespace``: the number by which ours knows another one (Linux 5.0).
+    """
     attrs: Attributes = [("IFLA_EXT_MASK", _SKIP_STATISTICS)]
+    if namespace is not None:
+        attrs.append(("IFLA_TARGET_NETNSID", namespace))
     if kind is not None:
         attrs.append(("IFLA_LINKINFO", [("IFLA_INFO_KIND", kind)]))
     if master is not None:
         attrs.append(("IFLA_MASTER", master))
     return encode.link(RTM_GETLINK, NLM_F_DUMP, attrs)
+
+
+def dump_namespaces() -> bytes:
+    """RTM_GETNSID: the numbers by which our namespace knows others."""
+    return encode.bare(RTM_GETNSID, NLM_F_DUMP)
 
 
 def _address(kind: int, flags: int, index: int, interface: IPInterface, attrs: Attributes) -> bytes:

@@ -19,10 +19,11 @@ from types import TracebackType
 
 from cnm.errors import KernelError
 from cnm.runtime.kernel import decode, messages
-from cnm.runtime.kernel.batch import Batch, Upper
+from cnm.runtime.kernel.batch import Batch
 from cnm.runtime.kernel.decode import Address, Link, Route
 from cnm.runtime.kernel.messages import MAIN_TABLE, OUR_PROTOCOL
 from cnm.runtime.kernel.rtsocket import Message, Request, RouteSocket
+from cnm.runtime.kernel.upper import Upper
 from cnm.types import IPAddress
 
 __all__ = [
@@ -115,6 +116,23 @@ class Netlink:
         links = [decode.link(message.body) for message in found]
         # A kernel that does not know the kind lists everything.
         return [link for link in links if kind in (None, link.kind)]
+
+    def namespaces(self) -> list[int]:
+        """The numbers by which this namespace knows others: each to which a link was moved."""
+        found = self._socket.dump(messages.dump_namespaces(), "namespace list")
+        return [decode.namespace(message.body) for message in found]
+
+    def links_in(self, namespace: int, *, kind: str) -> list[Link]:
+        """Those of a kind in another namespace, by its number; none if it is gone."""
+        what = f"link list of namespace {namespace}"
+        try:
+            found = self._socket.dump(messages.dump_links(kind, None, namespace), what)
+        except KernelError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return []
+        links = [decode.link(message.body) for message in found]
+        return [link for link in links if link.kind == kind]
 
     def names(self) -> set[str]:
         """Names of all links; three times as quick as the links themselves."""

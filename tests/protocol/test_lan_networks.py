@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kernel.drivers.frames import captured, macs, tags
+from kernel.drivers.lab import Place
+from kernel.namespaces import Namespace
 from livedaemon import LiveDaemon, run
 
 from cnm.netlab.features import Features
@@ -169,6 +172,40 @@ def test_the_parent_goes_and_comes_back(lan: Lan) -> None:
     assert (route["gateway"], route["dev"]) == ("10.7.0.254", "eth0")
 
 
+@pytest.mark.parametrize(
+    "parent",
+    [
+        pytest.param("dm", id="isolated"),
+        pytest.param("lan0.100", id="VLAN", marks=pytest.mark.needs("vlan")),
+    ],
+)
+def test_a_parent_of_ours_is_deleted_by_hand(parent: str, lan: Lan) -> None:
+    """At once, with no sweep: it is made again, and its containers are on it."""
+    create = ("create", "-d", "macvlan", "--subnet=10.17.0.0/24", "--ip-range=10.17.0.128/25")
+    options = () if parent == "dm" else ("-o", f"parent={parent}")
+    identity = lan.daemon.net(*create, *options, "lan").stdout.strip()
+    name = f"dm-{identity[:12]}" if parent == "dm" else parent
+    boxes = [lan.daemon.adopt(box) for box in ("one", "two")]
+    for box in ("one", "two"):
+        lan.daemon.net("connect", "lan", box)
+    assert lan.pings(boxes[0], "10.17.0.129")
+    run("ip", "-n", lan.daemon.netns, "link", "delete", name)
+    wait_for(lambda: lan.pings(boxes[0], "10.17.0.129"), "the container")
+    wait_for(lambda: f"link {name}: created again" in lan.daemon.log(), "the log line")
+    assert lan.sweep() == []
+    for box in ("one", "two"):
+        lan.daemon.net("disconnect", "lan", box)
+    lan.daemon.net("rm", "lan")
+    assert name not in {item["ifname"] for item in lan.daemon.ip("link", "show")}
+
+
+def test_a_parent_that_goes_is_told_at_once(lan: Lan) -> None:
+    lan.daemon.net(*CREATE, "-o", "parent=lan0", "lan")
+    run("ip", "-n", lan.daemon.netns, "link", "delete", "lan0")
+    said = "network lan waits for its parent: there is no interface lan0"
+    wait_for(lambda: said in lan.daemon.log(), "the log line")
+
+
 def test_a_bridge_network_beside_it(lan: Lan) -> None:
     """Two interfaces; the way out is the one that has a gateway."""
     lan.daemon.net(*CREATE, "-o", "parent=lan0", "lan")
@@ -191,6 +228,20 @@ HAS = Features().has
         (
             ("-d", "macvlan", "-o", "parent=lan0.5000"),
             "vlan id must be between 1-4094, received: 5000",
+        ),
+        (("-d", "macvlan", "-o", "parent=lan0.0"), "vlan id must be between 1-4094, received: 0"),
+        (
+            ("-d", "macvlan", "-o", "parent=.100"),
+            "invalid subinterface vlan name .100, example formatting is eth0.10",
+        ),
+        (
+            ("-d", "macvlan", "-o", "parent=a-long-parent.100"),
+            'invalid interface name "a-long-parent.100" for parent: longer than 15 characters',
+        ),
+        (
+            ("-d", "macvlan", "-o", "parent=lan0", "--aux-address", "nas=10.9.0.1")
+            + ("--gateway", "10.9.0.1"),
+            "Address already in use",
         ),
         (
             ("-d", "macvlan", "-o", "parent=eth7.5"),
@@ -229,6 +280,50 @@ def test_refusals_are_one_line_and_leave_nothing(
     assert lan.daemon.ip("link", "show") == links
     assert lan.daemon.net("ls", "-q", "--filter", "name=bad").stdout == ""
     lan.daemon.net("create", "--subnet=10.9.0.0/24", "good")  # the subnet is free again
+
+
+def test_addresses_that_a_container_cannot_have(lan: Lan) -> None:
+    """W4 gone wrong, one mistake after another; then it is put on the LAN, and seen there."""
+    net = lan.daemon.net
+    net(
+        *CREATE, "--gateway=10.7.0.254", "--aux-address", "nas=10.7.0.200", "-o", "parent=lan0", "w"
+    )
+    lan.daemon.adopt("first")
+    net("connect", "--ip", "10.7.0.130", "w", "first")
+    box = lan.daemon.adopt("box")
+    (peer,) = [item["address"] for item in lan.daemon.ip("link", "show", "eth0", netns=lan.peer)]
+    taken = "Address already in use: 10.7.0"
+    for address, told in {
+        "10.7.0.254": f"{taken}.254 is the gateway of network w",
+        "10.7.0.200": f"{taken}.200 is auxiliary address nas of network w",
+        "10.7.0.130": f"{taken}.130 belongs to container first",
+        "10.7.0.9": f"{taken}.9 belongs to {peer} on lan0",
+        "10.7.0.1": f"{taken}.1 belongs to",  # the host itself
+        "10.7.0.255": "address 10.7.0.255 is the broadcast address of 10.7.0.0/24",
+        "10.8.0.1": "no configured subnet or ip-range contain the IP address 10.8.0.1",
+    }.items():
+        done = net("connect", "--ip", address, "w", "box", check=False)
+        assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+        assert [item["ifname"] for item in lan.daemon.ip("link", "show", netns=box)] == ["lo"]
+    with captured(Place(Namespace(lan.peer)), "eth0", "icmp[0] == 8") as frames:
+        net("connect", "w", "box")
+        assert lan.pings(box, "10.7.0.9")
+    assert macs(frames) == {("02:42:0a:07:00:80", peer)}
+    assert tags(frames) == {0}
+
+
+@pytest.mark.parametrize("mode", ["passthru", "bridge"])
+def test_networks_that_cannot_share_a_parent(mode: str, lan: Lan) -> None:
+    other = "bridge" if mode == "passthru" else "passthru"
+    first = ("-d", "macvlan", "-o", "parent=lan0", "-o", f"macvlan_mode={mode}", "first")
+    lan.daemon.net("create", *first)
+    second = ("-d", "macvlan", "-o", "parent=lan0", "-o", f"macvlan_mode={other}", "second")
+    done = lan.daemon.net("create", *second, check=False)
+    assert done.returncode == 1
+    assert "macvlan network first is already using parent interface lan0" in done.stderr
+    assert lan.daemon.net("ls", "-q", "--filter", "name=second").stdout == ""
+    lan.daemon.net("rm", "first")
+    lan.daemon.net("create", *second)
 
 
 def test_the_kernels_gaps_are_shown(lan: Lan) -> None:

@@ -20,7 +20,7 @@ from kernel.drivers.lab import (
 
 from cnm.drivers.bridge.driver import BridgeDriver
 from cnm.drivers.bridge.porthelper import PortHelper
-from cnm.drivers.bridge.reaper import Reaper
+from cnm.drivers.reaper import Reaper
 from cnm.errors import KernelError, TeardownError
 from cnm.runtime.kernel.departures import Departures
 from cnm.runtime.kernel.netlink import Batch as LinkBatch

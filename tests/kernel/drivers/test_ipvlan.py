@@ -177,3 +177,20 @@ def test_damage_by_hand(found: Lan) -> None:
         f"link eth0: created again for endpoint {one.endpoint_id[:12]}"
     ]
     assert again.restore(spec, [one.state()]) == []
+
+
+@pytest.mark.parametrize("damage", ["mode l3", "private", "mode l3s vepa"])
+def test_a_mode_changed_by_hand(damage: str, found: Lan) -> None:
+    """It is the parent's: what is said to one link is done to all, and is mended by one."""
+    spec = found.network()
+    one, two = found.attach(spec, "10.7.0.2/24"), found.attach(spec, "10.7.0.3/24")
+    before = one.sandbox.link("eth0")["linkinfo"]
+    two.sandbox.sh(f"ip link set eth0 type ipvlan {damage}")
+    assert one.sandbox.link("eth0")["linkinfo"] != before
+    states = [one.state(), two.state()]
+    assert [str(item) for item in found.driver.restore(spec, states)] == [
+        f"link eth0 of endpoint {one.endpoint_id[:12]}: mode set again"
+    ]
+    for station in (one, two):
+        assert station.sandbox.link("eth0")["linkinfo"] == before
+    assert one.sandbox.pings("10.7.0.3")

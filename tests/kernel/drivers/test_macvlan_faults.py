@@ -16,7 +16,9 @@ from cnm.driverapi import DriverContext
 from cnm.drivers.macvlan.device import HostLinks
 from cnm.drivers.macvlan.driver import Macvlan
 from cnm.drivers.parentlink.driver import ParentLinkDriver
+from cnm.drivers.reaper import Reaper
 from cnm.errors import TeardownError
+from cnm.runtime.kernel.departures import Departures
 from cnm.runtime.kernel.sysctl import HostSysctls
 from cnm.types import EndpointID, NetworkID, NetworkSpec
 
@@ -38,8 +40,9 @@ def trouble() -> Trouble:
 def driver(host: Host, make_place: PlaceFactory, trouble: Trouble) -> ParentLinkDriver:
     wired(host, make_place())
     netlink = TroubledNetlink(trouble)
+    reaper = Reaper([TroubledNetlink(trouble)], Departures())
     context = DriverContext(HostSysctls(host.ledger))
-    driver = ParentLinkDriver(Macvlan(), netlink, context, HostLinks(netlink))
+    driver = ParentLinkDriver(Macvlan(), netlink, reaper, context, HostLinks(netlink, reaper))
     host.owns(driver)
     return driver
 

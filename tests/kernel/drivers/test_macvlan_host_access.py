@@ -104,6 +104,7 @@ def test_it_goes_with_the_network(found: Lan) -> None:
         ("ip route delete 10.7.0.2", "route 10.7.0.2/32 dev {link}: added"),
         ("ip route add 10.7.0.77 dev {link} proto 196", "route 10.7.0.77/32 dev {link}: removed"),
         ("ip link set {link} down", "link {link}: set up again"),
+        ("ip link set {link} type macvlan mode private", "link {link}: mode set again"),
         ("sysctl net.ipv4.conf.{link}.arp_filter=0", "sysctl net/ipv4/conf/{link}/arp_filter"),
     ],
 )

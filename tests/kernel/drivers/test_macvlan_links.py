@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from kernel.drivers.lab import Host, PlaceFactory, interface, new_id
 from kernel.drivers.wire import HOST, PARENT, POOLS, attach, lan, wired
+from kernel.namespaces import poll
 
 from cnm.driverapi import DriverContext, Wire
 from cnm.drivers.ipvlan import driver as ipvlan
@@ -170,6 +171,14 @@ NO_VLANS = "failed to create lan0.100 vlan link: this kernel has no 802.1Q VLANs
             InvalidParameter,
             "unable to parse a valid vlan id from: x (ex. eth0.10 for vlan 10)",
         ),
+        (".100", {}, InvalidParameter, "invalid subinterface vlan name .100, example formatting"),
+        ("lan0.", {}, InvalidParameter, "invalid subinterface vlan name lan0., example formatting"),
+        (
+            "a-long-parent.100",
+            {},
+            InvalidParameter,
+            'invalid interface name "a-long-parent.100" for parent: longer than 15 characters',
+        ),
         ("lan0.0", {}, InvalidParameter, "vlan id must be between 1-4094, received: 0"),
         ("lan0.4095", {}, InvalidParameter, "vlan id must be between 1-4094, received: 4095"),
         ("eth9.5", {}, NotFound, "-o parent interface was not found on the host: eth9"),
@@ -315,6 +324,10 @@ def test_everything_goes_without_the_parent(
             "ip link set eth0 address 02:00:00:00:00:07",
             "link eth0 of endpoint {endpoint}: MAC address set to 02:42:0a:07:00:02 again",
         ),
+        (
+            "ip link set eth0 type macvlan mode private",
+            "link eth0 of endpoint {endpoint}: mode set again",
+        ),
     ],
 )
 @pytest.mark.parametrize("restarted", [False, True], ids=["sweep", "restart"])
@@ -331,6 +344,7 @@ def test_damage_by_hand(
     assert repairs == [told.format(endpoint=one.endpoint_id[:12])]
     after = sandbox.link("eth0")
     assert after["address"] == before["address"]
+    assert after["linkinfo"] == before["linkinfo"]
     assert after["ifalias"] == before["ifalias"] == f"cnm:inside:{one.endpoint_id}"
     assert again.restore(spec, [one.state()]) == []
 
@@ -359,12 +373,32 @@ def test_an_engine_moves_the_link_and_brings_it_back(
     name = driver.join(spec.id, endpoint_id, None, "eth0", {}).source_name
     assert name == f"mv{endpoint_id[:7]}"
     assert host.link(name)["address"] == "02:42:0a:07:00:02"
+    assert not driver.in_use(spec.id, endpoint_id)
     space = sandbox.namespace.name
     host.sh(f"ip link set {name} netns {space} name eth0")
     sandbox.sh("ip address add 10.7.0.2/24 dev eth0; ip link set eth0 up")
     assert sandbox.pings("10.7.0.9")
+    assert driver.in_use(spec.id, endpoint_id)
+    assert host.load("macvlan").in_use(spec.id, endpoint_id)
     home = host.namespace.name
     sandbox.sh(f"ip link set eth0 down; ip link set eth0 netns {home} name {name}")
+    assert not driver.in_use(spec.id, endpoint_id)
     driver.leave(spec.id, endpoint_id)
     assert host.link_names() == {PARENT}
     assert host.addresses(PARENT) == set(HOST)
+
+
+def test_a_moved_link_goes_with_its_namespace_and_nobody_says_so(
+    driver: Any, host: Host, make_place: PlaceFactory
+) -> None:
+    spec, sandbox = lan(), make_place()
+    driver.create_network(spec)
+    endpoint_id = EndpointID(new_id())
+    driver.create_endpoint(spec.id, endpoint_id, interface("10.7.0.2/24"), {})
+    name = driver.join(spec.id, endpoint_id, None, "eth0", {}).source_name
+    host.sh(f"ip link set {name} netns {sandbox.namespace.name} name eth0")
+    assert driver.in_use(spec.id, endpoint_id)
+    sandbox.delete()
+    poll(lambda: not driver.in_use(spec.id, endpoint_id), "the namespace to be gone")
+    host.sh(f"ip link delete {PARENT}")
+    assert driver.in_use(spec.id, endpoint_id)  # nobody is forgotten while there is no parent

@@ -93,6 +93,20 @@ def test_one_that_stands_is_used_and_stays(trunk: Trunk) -> None:
     assert trunk.host.snapshot() == before
 
 
+def test_a_vlan_that_has_a_link_of_another_name_is_told(trunk: Trunk) -> None:
+    """As many name them; the kernel has one link for a VLAN, and says no more than "exists"."""
+    trunk.host.sh("ip link add vlan100 link lan0 type vlan id 100; ip link set vlan100 up")
+    told = "^VLAN 100 of lan0 is on link vlan100 already: use parent=vlan100$"
+    with pytest.raises(Forbidden, match=told):
+        trunk.network(100, 0)
+    trunk.network(200, 0)
+    spec = lan("10.10.0.254/24", parent="vlan100")
+    trunk.driver.create_network(spec)
+    assert trunk.attach(spec, 0).sandbox.pings("10.10.0.9")
+    trunk.driver.delete_network(spec.id)
+    assert "vlan100" in trunk.host.link_names()
+
+
 @pytest.mark.parametrize("restarted", [False, True], ids=["at once", "restart between"])
 def test_it_goes_with_the_last_of_its_networks(trunk: Trunk, restarted: bool) -> None:
     first, second = trunk.network(100, 0), trunk.network(100, 1)

@@ -136,6 +136,55 @@ def test_another_address_reaches_a_running_container(live: LiveDaemon, server: D
     assert "repaired" not in live.log()
 
 
+def test_name_servers_of_the_lease_are_asked(
+    live: LiveDaemon, server: Dnsmasq, lan: Namespace, tmp_path: Path
+) -> None:
+    """The LAN's own names resolve in the container; a network that names a server asks that one."""
+    lan.sh("addr add 10.8.0.2/24 dev eth0")
+    first, second = (NameServer(lan, f"10.8.0.{last}") for last in (1, 2))
+    with first, second:
+        server.start(*SHORT, "--dhcp-option=option:dns-server,10.8.0.1")
+        dhcp_network(live)
+        netns = live.adopt("c1")
+        live.net("connect", "lan", "c1")
+
+        def answer(name: str = "nas.lan") -> str:
+            return live.inside(netns, "dig", "+short", "@127.0.0.11", name).stdout.strip()
+
+        assert answer() == "192.0.2.1"
+        assert answer("c1") == address_of(live, "c1").split("/")[0]
+        live.restart()
+        assert answer("other.lan") == "192.0.2.1"
+        server.start(*SHORT, "--dhcp-option=option:dns-server,10.8.0.2")
+        poll(lambda: answer() == "192.0.2.2", "the other server to be asked", 25)
+        live.net("disconnect", "lan", "c1")
+        live.net("rm", "lan")
+        dhcp_network(live, "-o", "com.cnm.network.dns=10.8.0.1")
+        live.net("connect", "lan", "c1")
+        assert answer() == "192.0.2.1"
+
+
+class NameServer:
+    """A dnsmasq at an address of the LAN, which answers every name with its own last number."""
+
+    def __init__(self, namespace: Namespace, address: str) -> None:
+        words = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv")
+        self._command = [
+            *("ip", "netns", "exec", namespace.name, *words, "--no-hosts", "--user=root"),
+            *("--bind-interfaces", f"--listen-address={address}", "--except-interface=lo"),
+            *(f"--address=/#/192.0.2.{address[-1]}", "--pid-file=", "--log-facility=-"),
+        ]
+        self._ready = lambda: f"{address}:53" in namespace.run("ss", "-Hlnu")
+
+    def __enter__(self) -> None:
+        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+        poll(self._ready, "the name server")
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+
 def test_the_host_finds_a_container_by_its_new_address(live: LiveDaemon, server: Dnsmasq) -> None:
     """At once, not with the next sweep: its way to a container is a route to the address."""
     live.flags = ("--sweep-interval", "3600")

@@ -44,6 +44,20 @@ def test_one_that_gets_the_name_is_told(told: list[str], host_ns: Namespace) -> 
     poll(lambda: told == ["wana"], "link wana")
 
 
+def test_one_that_goes_is_told_to_who_wants_to_know(
+    leaves_nothing: None, host_ns: Namespace
+) -> None:
+    words: list[str] = []
+    monitor = LinkMonitor(
+        lambda name: words.append(f"+{name}"), lambda name: words.append(f"-{name}")
+    )
+    monitor.follow(["wana"])
+    host_ns.sh("link add wanb type bridge; link set wanb up; link delete wanb")
+    host_ns.sh("link add wana type bridge; link set wana up; link set wana down; link delete wana")
+    poll(lambda: words == ["+wana", "-wana"], "its going")
+    monitor.close()
+
+
 def test_who_is_told_may_fail(leaves_nothing: None, host_ns: Namespace) -> None:
     names: list[str] = []
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cnm import labels
 from cnm.errors import InvalidParameter, KernelError
 from cnm.ipamapi import (
     ENDPOINT_HOSTNAME,
@@ -169,6 +170,44 @@ def test_other_routes_replace_those_of_the_lease_before(world: Any, lan: Any) ->
     (held,) = world.core.networks._state.endpoints()
     assert held.join.static_routes == (new,)
     assert world.kernel.taken_off == [("eth0", old)]
+
+
+def test_name_servers_of_the_lease_are_asked_if_no_others_are_named(world: Any, lan: Any) -> None:
+    """Those of the network that the default route is on; another one shall not see questions."""
+    servers = (addr("10.9.0.53"),)
+    world.dhcp.facts = replace(world.dhcp.facts, dns_servers=servers)
+    endpoint = connect(world)
+
+    def asked() -> tuple[Any, ...]:
+        return tuple(world.names.views[endpoint.sandbox_id].servers)
+
+    assert asked() == servers
+    world.core.networks.create(NetworkRequest("blue"))
+    world.core.connections.connect("blue", "c1", EndpointRequest(gw_priority=1))
+    assert asked() == ()
+    world.core.connections.disconnect("blue", "c1")
+    assert asked() == servers
+    was, fresh = world.dhcp.facts, replace(world.dhcp.facts, dns_servers=(addr("10.9.0.54"),))
+    world.dhcp.changed(change(lan, was=was, becomes=OLD, leased_from=fresh))
+    assert asked() == (addr("10.9.0.54"),)
+    world.dhcp.changed(
+        change(lan, was=fresh, becomes=OLD, leased_from=replace(was, dns_servers=()))
+    )
+    assert asked() == ()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"internal": True}, {"options": {"parent": "eth0", labels.NETWORK_DNS: "192.0.2.53"}}],
+    ids=["internal", "the network names one"],
+)
+def test_name_servers_of_the_lease_are_not_asked(world: Any, more: dict[str, Any]) -> None:
+    world.dhcp.facts = replace(world.dhcp.facts, dns_servers=(addr("10.9.0.53"),))
+    wish = {"options": {"parent": "eth0"}, **more}
+    world.core.networks.create(NetworkRequest("lan", driver="macvlan", ipam_driver="dhcp", **wish))
+    world.adopt("c1", 11)
+    endpoint = connect(world)
+    assert addr("10.9.0.53") not in world.names.views[endpoint.sandbox_id].servers
 
 
 def test_told_again_it_is_done_already(world: Any, lan: Any) -> None:

@@ -144,6 +144,6 @@ def test_layer_3_goes_out_of_the_device() -> None:
 
 def test_names() -> None:
     assert record({}).parent_name == "dm-abababababab"
-    assert record({}).parent_names == set()
+    assert record({}).parent_names == {"dm-abababababab"}
     assert record({"parent": "eth0"}).parent_names == {"eth0"}
     assert record({"parent": "eth0.100"}).parent_names == {"eth0", "eth0.100"}

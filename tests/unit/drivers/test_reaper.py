@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cnm.drivers.bridge.reaper import Reaper
+from cnm.drivers.reaper import Reaper
 from cnm.errors import KernelError
 
 TIMEOUT_S = 20
@@ -156,3 +156,38 @@ def test_it_works_on_after_a_refusal(words: Words, refusal: BaseException) -> No
     reaper.delete(3)
     reaper.close()
     assert kernel.calls == [[2], [3]]
+
+
+class Closing(Kernel):
+    """Another namespace's, which is closed when the deletion is over."""
+
+    def __init__(self, held: int = 0, refusal: BaseException | None = None) -> None:
+        super().__init__(held, refusal)
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_elsewhere_the_caller_goes_on_as_well(words: Words) -> None:
+    own, other, there = Kernel(), Closing(held=1), Words()
+    reaper = Reaper([own], words)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(reaper.delete_elsewhere, 7, other, there)
+        assert other.all_held.wait(TIMEOUT_S)
+        there.awaited[7]()
+        call.result(TIMEOUT_S)
+    assert not other.closed
+    other.let_go.set()
+    reaper.close()  # waits for what is under way
+    assert other.closed
+    assert (own.calls, other.calls) == ([], [[7]])
+
+
+def test_elsewhere_a_refusal_is_the_callers(words: Words) -> None:
+    reaper = Reaper([Kernel()], words)
+    other = Closing(refusal=KernelError(errno.EPERM, "link delete"))
+    with pytest.raises(KernelError, match="Operation not permitted"):
+        reaper.delete_elsewhere(2, other, Words())
+    reaper.close()
+    assert other.closed

@@ -78,6 +78,25 @@ def test_address_prefix_and_router() -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        (b"", ()),
+        (b"\x06\x04\x0a\x00\x00\x09", ("10.0.0.9",)),
+        (b"\x06\x05\x0a\x00\x00\x09\x0a", ("10.0.0.9",)),
+        (b"\x06\x03\x0a\x00\x00", ()),
+        (b"\x06\x10" + bytes(4) + b"\x7f\x00\x00\x01\xe0\x00\x00\xfb\xff\xff\xff\xff", ()),
+        (
+            b"\x06\x14" + b"".join(bytes([10, 0, 0, last]) for last in (1, 2, 1, 3, 4)),
+            ("10.0.0.1", "10.0.0.2", "10.0.0.3"),
+        ),
+    ],
+    ids=["none", "one", "and a rest", "cut short", "nobody's", "the first three"],
+)
+def test_name_servers(option: bytes, found: tuple[str, ...]) -> None:
+    assert tuple(str(item) for item in heard(option).dns_servers) == found
+
+
+@pytest.mark.parametrize(
     ("mask", "yours"),
     [
         (b"\xff\x00\xff\x00", "10.0.0.5"),

@@ -38,7 +38,7 @@ def test_daily_attributes_are_pyroute2s() -> None:
 
 def test_message_numbers_are_pyroute2s() -> None:
     ours = {name: value for name, value in vars(messages).items() if name.startswith("RTM_")}
-    assert len(ours) == 10
+    assert len(ours) == 11
     assert ours == {name: getattr(rtnl, name) for name in ours}
     assert messages.IFF_UP == ifinfmsg_module.IFF_UP
     assert messages.BRIDGE_VLAN_INFO_PVID == ifinfmsg_module.BRIDGE_VLAN_INFO_PVID

@@ -3,7 +3,8 @@
 A delete returns after RCU, 12 ms and more, whether of one link or of thirty. So threads of
 our own wait for it, and the caller goes on when the link is gone (:class:`Departures`): a veth
 after 1 ms. What comes while all of them are busy is deleted together by the next that is
-free: group commit, as databases write their logs.
+free: group commit, as databases write their logs. A link in another namespace goes alone, since
+a message to the kernel is one namespace's.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Reaper:
             threading.Thread(target=self._work, args=(deleter,), name="reaper", daemon=True)
             for deleter in deleters
         ]
+        self._elsewhere: set[threading.Thread] = set()
         for thread in self._threads:
             thread.start()
 
@@ -79,6 +81,8 @@ class Reaper:
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
+            thread.join()
+        for thread in list(self._elsewhere):
             thread.join()
         self._watch.close()
         for deleter in self._deleters:
@@ -92,6 +96,25 @@ class Reaper:
         ticket = _Ticket(index)
         with self._watch.watching(index, ticket.gone):
             self._waiting.put(ticket)
+            ticket.wait()
+
+    def delete_elsewhere(self, index: int, deleter: LinkDeleter, watch: Watch) -> None:
+        """As ``delete``, in another namespace: both are of it, and closed when all is over.
+
+        :raises KernelError: the kernel refused.
+        """
+        ticket = _Ticket(index)
+
+        def work() -> None:
+            _delete(deleter, [ticket])
+            watch.close()
+            deleter.close()
+            self._elsewhere.discard(thread)
+
+        thread = threading.Thread(target=work, name="reaper elsewhere", daemon=True)
+        self._elsewhere.add(thread)
+        with watch.watching(index, ticket.gone):
+            thread.start()
             ticket.wait()
 
     def _work(self, deleter: LinkDeleter) -> None:

@@ -6,6 +6,7 @@ endpoint. What is published lives here, and in the core's records across restart
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from cnm.drivers.bridge.portprotocol import Key
 from cnm.drivers.bridge.record import NetworkRecord
 from cnm.drivers.bridge.ruleset import Ruleset
 from cnm.drivers.bridge.veth import Pairs
-from cnm.errors import InvalidParameter, KernelError
+from cnm.errors import CNMError, InvalidParameter, KernelError, PortTaken
 from cnm.hostapi import HostSettings
 from cnm.runtime.kernel import sysctl
 from cnm.runtime.kernel.netlink import Netlink
@@ -136,17 +137,23 @@ class Publishing:
         interface: EndpointInterface,
         bindings: Sequence[PortBinding],
     ) -> list[Repair]:
-        """Have the helper and the rules hold these, which are as they were before a restart."""
+        """Have the helper and the rules hold these, which are as they were before a restart.
+
+        :raises CNMError: some are taken by now; the others are published.
+        """
         if not bindings:
             return []
         container = Container.of(known, interface)
         is_new = endpoint_id not in self._published
         repairs = []
+        lost: CNMError | None = None
         held = self._helper.holds(endpoint_id, portmap.keys(bindings))
         if not held or is_new:  # whom the helper serves may differ after an upgrade
-            wishes = self._wishes(known, container, bindings)
-            self._helper.hold(endpoint_id, [wish.wanted(container) for wish in wishes])
-        if not held:
+            lost = self._hold_again(known, endpoint_id, container, bindings)
+        if lost is not None:
+            kept = set(self._helper.held_by(endpoint_id))
+            bindings = [item for item in bindings if kept.issuperset(portmap.keys([item]))]
+        elif not held:
             repairs.append(Repair("port", f"of endpoint {endpoint_id[:12]}", "held again"))
         found = Published(known.spec.id, container, tuple(bindings))
         self._published[endpoint_id] = found
@@ -157,6 +164,8 @@ class Publishing:
         self._route_loopback(known, bindings)
         if is_new:
             self._flows.begin(bindings, container)  # a daemon killed before it could
+        if lost is not None:
+            raise lost
         return repairs
 
     def rules_in_order(self, network_id: NetworkID) -> list[Repair]:
@@ -248,6 +257,24 @@ class Publishing:
             self._published.pop(endpoint_id, None)
         self._helper.release(endpoint_id, _but(gone, bindings))
         return found
+
+    def _hold_again(
+        self,
+        known: NetworkRecord,
+        endpoint_id: EndpointID,
+        container: Container,
+        bindings: Sequence[PortBinding],
+    ) -> CNMError | None:
+        """Hold these or, of these, what is not taken by now; and then, what is wrong."""
+        wanted = [wish.wanted(container) for wish in self._wishes(known, container, bindings)]
+        try:
+            self._helper.hold(endpoint_id, wanted)
+        except (PortTaken, InvalidParameter) as error:
+            for each in wanted:
+                with contextlib.suppress(PortTaken, InvalidParameter):
+                    self._helper.hold(endpoint_id, [each])
+            return error
+        return None
 
     def _wishes(
         self, known: NetworkRecord, container: Container, ports: Iterable[PortBinding]

@@ -24,7 +24,7 @@ from kernel.namespaces import poll
 
 from cnm.drivers.bridge.driver import BridgeDriver
 from cnm.drivers.bridge.portsockets import is_supported
-from cnm.errors import InvalidParameter, NotFound, PortTaken
+from cnm.errors import InvalidParameter, NotFound, PortTaken, TeardownError
 from cnm.types import EndpointID, NetworkID, NetworkSpec, PortBinding
 
 V4_ANY, V6_ANY = ip_address("0.0.0.0"), ip_address("::")
@@ -394,6 +394,34 @@ def test_after_everything_was_lost(web: Published) -> None:
     with serving(web.attached.sandbox, "tcp", 80) as server:
         assert server.seen_from(web.world.peer, HOST[4], 5005, expected=True) == PEER[4]
         assert server.seen_from(web.world.host, "::1", 5005, expected=True)
+
+
+def test_one_that_was_taken_meanwhile_costs_no_other(web: Published) -> None:
+    """Another program was quicker, while neither daemon nor helper ran; then it ends."""
+    found = web.publish(tcp(80, 5005), tcp(80, 5006))
+    state = web.attached.state(ports=found)
+    before = elements(web.world.host)
+    web.world.driver.close()
+    pid = web.world.host.port_helper()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    poll(lambda: is_free(5005) and is_free(5006), "the helper's end")
+    web.world.host.sh("nft flush ruleset")
+    web.world.driver = again = web.world.host.bridge()
+    with program(web.world.host, 5005), serving(web.attached.sandbox, "tcp", 80) as server:
+        for _ in range(2):  # each sweep tries again
+            with pytest.raises(TeardownError) as failed:
+                again.restore(web.spec, [state])
+            assert "Bind for 0.0.0.0:5005 failed" in str(failed.value)
+            assert server.seen_from(web.world.peer, HOST[4], 5006, expected=True) == PEER[4]
+            assert server.seen_from(web.world.host, "::1", 5006, expected=True)
+        assert not any("5005" in each and "any_ipv4" in each for each in elements(web.world.host))
+    poll(lambda: is_free(5005), "the program's end")
+    assert again.restore(web.spec, [state])
+    assert elements(web.world.host) == before
+    web.revoke()
+    assert is_free(5005)
+    assert is_free(5006)
 
 
 def test_what_a_killed_daemon_held_is_given_back(web: Published) -> None:

@@ -61,8 +61,10 @@ class GuestPools:
         self._locks = locks
         self._host_routes = host_routes
         self._clock = clock
-        # when a pool (None) or an address was granted or first found without an owner
+        # when a pool (None) or an address was granted in this life
         self._since: dict[tuple[PoolID, IPAddress | None], float] = {}
+        # when an address of an earlier life was first found without an owner
+        self._found: dict[tuple[PoolID, IPAddress], float] = {}
 
     def address_spaces(self, ipam_name: str) -> tuple[str, str]:
         """What engines call the local and the global space."""
@@ -144,6 +146,7 @@ class GuestPools:
         self._records.write(remove=[pool])
         ipam.release_pool(pool.id)
         self._since = {key: since for key, since in self._since.items() if key[0] != pool.id}
+        self._found = {key: since for key, since in self._found.items() if key[0] != pool.id}
 
     # addresses
 
@@ -171,6 +174,7 @@ class GuestPools:
                     raise
                 found = ipaddress.ip_interface(f"{address}/{pool.pool.prefixlen}")
             self._since[pool_id, found.ip] = self._clock()
+            self._found.pop((pool_id, found.ip), None)
             if not gateway and not pool.used:
                 self._records.write(put=[replace(pool, used=True)])
         return found
@@ -191,8 +195,12 @@ class GuestPools:
             if address in self._of_endpoints(self._claims(pool)):
                 log.info("%s is kept: an endpoint has it; its release comes late", address)
                 return
-            self._registry.ipam(ipam_name).release_address(pool_id, address)
-            self._since.pop((pool_id, address), None)
+            self._release_address(self._registry.ipam(ipam_name), pool_id, address)
+
+    def _release_address(self, ipam: IpamDriver, pool_id: PoolID, address: IPAddress) -> None:
+        ipam.release_address(pool_id, address)
+        self._since.pop((pool_id, address), None)
+        self._found.pop((pool_id, address), None)
 
     # whose is what
 
@@ -252,11 +260,12 @@ class GuestPools:
         if self._records.pool(pool.id) is None or not claims:
             return []
         repairs = []
+        now = self._clock()
         for address in set(audit.leases(pool.id)) - self._claimed(claims):
-            self._since.setdefault((pool.id, address), self._clock())
-            if self._is_old(pool.id, address):
-                self._registry.ipam(pool.ipam).release_address(pool.id, address)
-                del self._since[pool.id, address]
+            key = pool.id, address
+            since = self._since.get(key) or self._found.setdefault(key, now)
+            if now - since > FORGOTTEN_AFTER_S:
+                self._release_address(self._registry.ipam(pool.ipam), *key)
                 repairs.append(Repair("lease", str(address), "released: an engine forgot it"))
         return repairs
 
@@ -268,5 +277,5 @@ class GuestPools:
                 held = self._of_endpoints(self._claims(pool))
                 for address in wanted - held:
                     if address in pool.pool and self._records.pool(pool.id) is not None:
-                        self._registry.ipam(pool.ipam).release_address(pool.id, address)
-                        self._since.pop((pool.id, address), None)
+                        ipam = self._registry.ipam(pool.ipam)
+                        self._release_address(ipam, pool.id, address)

@@ -252,6 +252,7 @@ class Guests:
             info = driver.join(network_id, endpoint_id, None, prefix, endpoint.options)
             self._records.write(put=[replace(endpoint, joined=True)])
             self._waiting.pop(endpoint_id, None)
+            self._missed.discard(endpoint_id)  # a repeated call: the link is moved only now
         # else dockerd gives a container of an internal network a second way out
         closed = info.disable_gateway_service or network.spec.internal
         return replace(info, disable_gateway_service=closed)

@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from livedaemon import run
@@ -30,9 +31,9 @@ def differences(daemon: Cnmd) -> list[str]:
     found |= ports.actual(daemon.netns)
     told["leases"] = expected_leases(networks)
     found["leases"] = actual_leases(daemon)
-    lines = list(_compare("host", told, found))
+    lines = list(compare("host", told, found))
     for name, namespace in daemon.containers.items():
-        lines += _compare(name, expected_container(networks, name), actual_container(namespace))
+        lines += compare(name, expected_container(networks, name), actual_container(namespace))
         lines += names.differences(networks, name, namespace)
     return lines
 
@@ -71,7 +72,7 @@ def expected_sets(networks: list[Facts]) -> dict[str, list[str]]:
 
 
 def actual_host(namespace: str) -> Facts:
-    links = _json("ip", "-n", namespace, "-j", "-d", "address", "show")
+    links = tell("ip", "-n", namespace, "-j", "-d", "address", "show")
     kind = {link["ifname"]: link.get("linkinfo", {}).get("info_kind", "") for link in links}
     bridges = [link for link in links if kind[link["ifname"]] == "bridge"]
     rest = [link for link in links if kind[link["ifname"]] != "bridge"]
@@ -109,8 +110,8 @@ def expected_container(networks: list[Facts], name: str) -> Facts:
 
 
 def actual_container(namespace: str) -> Facts:
-    links = _json("ip", "-n", namespace, "-j", "address", "show")
-    default = _json("ip", "-n", namespace, "-j", "route", "show", "default")
+    links = tell("ip", "-n", namespace, "-j", "address", "show")
+    default = tell("ip", "-n", namespace, "-j", "route", "show", "default")
     return {
         "interfaces": sorted(
             [link["address"], *sorted(_global(link))] for link in links if link["ifname"] != "lo"
@@ -128,8 +129,12 @@ def expected_leases(networks: list[Facts]) -> list[str]:
 
 def actual_leases(daemon: Cnmd) -> list[str]:
     """Straight from the file, as the next daemon would read it."""
-    path = f"file:{daemon.root / 'cnm.db'}?mode=ro"
-    with closing(sqlite3.connect(path, uri=True)) as database:
+    return leases_of(daemon.root / "cnm.db")
+
+
+def leases_of(path: Path) -> list[str]:
+    """Of a database's file."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         rows = database.execute("SELECT address FROM leases").fetchall()
     return sorted(str(ipaddress.ip_address(address)) for (address,) in rows)
 
@@ -154,7 +159,7 @@ def _global(link: Facts) -> Iterator[str]:
 
 def _routes(namespace: str) -> Iterator[str]:
     for family in ("-4", "-6"):
-        for route in _json("ip", "-n", namespace, "-j", family, "route", "show"):
+        for route in tell("ip", "-n", namespace, "-j", family, "route", "show"):
             if not route["dst"].startswith("fe80:"):
                 yield route["dst"]
 
@@ -176,11 +181,13 @@ def _element(item: Any) -> str:
     return " . ".join(item["concat"]) if isinstance(item, dict) else str(item)
 
 
-def _compare(where: str, told: Facts, found: Facts) -> Iterator[str]:
+def compare(where: str, told: Facts, found: Facts) -> Iterator[str]:
+    """A line for each fact that is not as it was told."""
     for key, value in told.items():
         if value != found[key]:
             yield f"{where}: {key}: the store says {value}, the kernel has {found[key]}"
 
 
-def _json(*command: str) -> Any:
+def tell(*command: str) -> Any:
+    """What a command prints, decoded."""
     return json.loads(run(*command).stdout or "[]")

@@ -67,7 +67,7 @@ class DhcpScene(Scene):
         told = {row["Name"]: row["IPv4Address"] for row in rows}
         assert kept(self.daemon) == (sorted(told.values()), len(self.networks()))
         for name, namespace in self.daemon.containers.items():
-            links = judge._json("ip", "-n", namespace, "-j", "-4", "address", "show")
+            links = judge.tell("ip", "-n", namespace, "-j", "-4", "address", "show")
             found = [
                 f"{item['local']}/{item['prefixlen']}"
                 for link in links

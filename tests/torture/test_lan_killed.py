@@ -157,7 +157,7 @@ def _expected_links(scene: LanScene, networks: list[Facts]) -> Iterator[str]:
 
 
 def _links(namespace: str) -> list[str]:
-    return [item["ifname"] for item in judge._json("ip", "-n", namespace, "-j", "link", "show")]
+    return [item["ifname"] for item in judge.tell("ip", "-n", namespace, "-j", "link", "show")]
 
 
 def _routes_told(networks: list[Facts]) -> list[str]:
@@ -171,7 +171,7 @@ def _routes_told(networks: list[Facts]) -> list[str]:
 
 
 def _routes_found(namespace: str) -> list[str]:
-    rows = judge._json("ip", "-n", namespace, "-j", "route", "show", "proto", "196")
+    rows = judge.tell("ip", "-n", namespace, "-j", "route", "show", "proto", "196")
     return sorted(row["dst"] for row in rows)
 
 

@@ -83,12 +83,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class Verb:
-    """``done`` tells by the API whether ``do`` happened; it must be all or nothing."""
+    """``done`` tells by the API whether ``do`` happened; it must be all or nothing.
+
+    ``repeated``: who calls does it again after a cut, whatever became of it.
+    """
 
     ready: Callable[[Scene], object]
     do: Callable[[Scene], object]
     done: Callable[[Scene], bool]
     untouched: Callable[[Scene], bool]
+    repeated: bool = False
 
 
 def _victim_connected(scene: Scene) -> None:

@@ -155,6 +155,19 @@ def test_a_dead_container_s_endpoint_goes_at_the_second_look(place: Place) -> No
     assert place.leased() == {"10.50.0.1", "10.50.0.3"}
 
 
+def test_a_link_that_is_handed_over_again_is_not_a_dead_container_s(place: Place) -> None:
+    pool = place.network()
+    place.container(pool, ONE)
+    link = place.kernel.links.pop(ONE)  # not moved yet: we were killed before the answer was read
+    assert place.guests.sweep() == []
+    place.guests.join("bridge", NETWORK, ONE)  # repeated
+    place.kernel.links.pop(ONE)  # the engine is about to move it
+    assert place.guests.sweep() == []
+    place.kernel.links[ONE] = link
+    assert place.guests.sweep() == []
+    assert [item.id for item in place.records.endpoints()] == [ONE]
+
+
 def test_a_dead_container_s_ports_are_free_and_stay_so(place: Place) -> None:
     pool_id = place.network()
     place.container(pool_id, ONE)
@@ -210,6 +223,7 @@ def test_an_address_is_had_again_after_a_cut_but_not_by_a_second_container(place
     with pytest.raises(Forbidden):
         place.pools.request_address("default", pool, wanted, {})
     place.start()  # we were killed before the answer was read: the engine asks again
+    place.guests.sweep()  # in between: it finds an address that nobody has
     assert str(place.pools.request_address("default", pool, wanted, {})) == "10.50.0.9/24"
     place.endpoint(ONE, "10.50.0.9")
     place.start()

@@ -75,7 +75,7 @@ def kill_and_judge(scene: Scene, verb: Verb, when: int) -> int | None:
         scene.daemon.start()
     scene.assert_sound()
     assert verb.done(scene) or (killed_at is not None and verb.untouched(scene))
-    if verb.repeated or not verb.done(scene):
+    if (verb.repeated and killed_at is not None) or not verb.done(scene):
         verb.do(scene)
         assert verb.done(scene)
         scene.assert_sound()

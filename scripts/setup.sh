@@ -32,6 +32,7 @@ iperf3 iperf3
 qemu-system-x86_64 qemu-system-x86
 depmod kmod
 file file
+openssl openssl
 podman podman
 runc runc
 /usr/lib/podman/netavark netavark

@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from cnm.cli.errors import CommandError, ConnectionFailed, DaemonError
+from cnm.cli.errors import CommandError, ConnectionFailed, ConnectionLost, DaemonError
 from cnm.cli.wire import Garbled, Response, quote, request, upgrade, upload
 
 Value = str | Sequence[str] | None
@@ -127,8 +127,8 @@ class Client:
         finally:
             response.close()
 
-    def _lost(self, error: Exception) -> CommandError:
-        return CommandError(f"error during connect: {self._host}: {error}")
+    def _lost(self, error: Exception) -> ConnectionLost:
+        return ConnectionLost(f"error during connect: {self._host}: {error}")
 
     def _unreachable(self, error: OSError) -> CommandError:
         if isinstance(error, PermissionError):

@@ -28,6 +28,10 @@ class ConnectionFailed(CommandError):
     """The daemon cannot be reached; says at which address and how to start it."""
 
 
+class ConnectionLost(CommandError):
+    """The connection to the daemon broke, or its answer did: whether it was done, nobody tells."""
+
+
 class DaemonError(CommandError):
     """The daemon answered with an error. ``code`` is the HTTP status."""
 

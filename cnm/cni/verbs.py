@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from cnm.cli.client import DEFAULT_HOST, Client, socket_path
-from cnm.cli.errors import CommandError, ConnectionFailed, DaemonError
+from cnm.cli.errors import CommandError, ConnectionFailed, ConnectionLost, DaemonError
 from cnm.cni import conf, results
 from cnm.cni.errors import (
     DIFFERS,
@@ -24,6 +25,7 @@ from cnm.daemon import pending
 
 _PATH = "/cnm/v1/attachments"
 _UNAVAILABLE = 503
+_GOES_ON = re.compile(r"([:?]); ")
 
 
 class Verbs:
@@ -87,7 +89,7 @@ class Verbs:
     def _removed(self) -> bool:
         try:
             self._client.post(f"{_PATH}/remove", self._key)
-        except ConnectionFailed:
+        except (ConnectionFailed, ConnectionLost):  # none there, or one that was killed at it
             return False
         except CommandError as error:
             raise _failure(error) from None
@@ -141,7 +143,7 @@ class Verbs:
 
 
 def _failure(error: CommandError) -> CniError:
-    if isinstance(error, ConnectionFailed):
+    if isinstance(error, ConnectionFailed | ConnectionLost):
         return CniError(TRY_AGAIN_LATER, _line(error))
     if not isinstance(error, DaemonError):
         return CniError(IO_FAILURE, _line(error))
@@ -152,8 +154,10 @@ def _failure(error: CommandError) -> CniError:
 
 
 def _line(error: CommandError) -> str:
+    """One line of what may be several; one that ends as if it went on does."""
     text = str(error).removeprefix("Error response from daemon: ")
-    return "; ".join(filter(None, (part.strip() for part in text.splitlines())))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return _GOES_ON.sub(r"\1 ", "; ".join(lines))
 
 
 def _not_told(

@@ -116,11 +116,12 @@ class Attachments:
                 labels.ATTACHMENT: key.network,
             }
             wish = replace(request.endpoint, driver_opts=options)
-            endpoint = self._connections.connect(network.id, record.id, wish)
-            undo.push(self._connections.disconnect, network.id, record.id)
+            # before: an attachment that is there has its ports, and is not asked for again
             missing = [port for port in request.ports if port not in record.publish]
             if missing:
                 self._ports.publish(record.id, missing)
+                undo.push(self._ports.unpublish, record.id, missing)
+            endpoint = self._connections.connect(network.id, record.id, wish)
         return self._attachment(key, endpoint)
 
     def remove(self, key: AttachmentKey) -> None:

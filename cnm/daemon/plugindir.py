@@ -22,7 +22,7 @@ import uvicorn
 
 from cnm.daemon import sockets
 from cnm.errors import Unavailable
-from cnm.plugin.app import PluginApp
+from cnm.plugin.app import DEADLINE_S, PluginApp
 from cnm.plugin.served import Service
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,10 @@ def paths(folder: Path, services: Sequence[Service]) -> list[str]:
 
 
 @contextlib.contextmanager
-def served(folder: Path, services: Sequence[Service]) -> Iterator[None]:
-    """Serve while the block runs.
+def served(
+    folder: Path, services: Sequence[Service], deadline_s: float = DEADLINE_S
+) -> Iterator[None]:
+    """Serve while the block runs; ``deadline_s``: what a call may take.
 
     :raises Unavailable: somebody answers there already (says who).
     :raises OSError: a socket cannot be made.
@@ -54,7 +56,7 @@ def served(folder: Path, services: Sequence[Service]) -> Iterator[None]:
             ThreadPoolExecutor(_WORKERS, thread_name_prefix="engine's call")
         )
         bound = [(service, stack.enter_context(_bound(folder, service))) for service in services]
-        stack.enter_context(_running([_server(*item, workers) for item in bound]))
+        stack.enter_context(_running([_server(*item, workers, deadline_s) for item in bound]))
         for service, _ in bound:
             stack.enter_context(_shown(folder, service))
         log.info("plugins in %s: %s", folder, ", ".join(service.name for service in services))
@@ -114,9 +116,11 @@ class _Server(uvicorn.Server):
         await self.end.wait()
 
 
-def _server(service: Service, listener: socket.socket, workers: Executor) -> _Server:
+def _server(
+    service: Service, listener: socket.socket, workers: Executor, deadline_s: float
+) -> _Server:
     config = uvicorn.Config(
-        PluginApp(service, workers),
+        PluginApp(service, workers, deadline_s),
         loop="asyncio",
         http="h11",
         backlog=_BACKLOG,

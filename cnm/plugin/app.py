@@ -12,7 +12,7 @@ import asyncio
 import functools
 import json
 import logging
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ from cnm.engine.wire import Wire
 from cnm.errors import CNMError, InvalidParameter, NotImplementedByDriver, TeardownError
 from cnm.plugin.served import Method, Service
 from cnm.plugin.values import Document
-from cnm.plugin.wire import CONTENT_TYPE, fault
+from cnm.plugin.wire import CONTENT_TYPE, Empty, fault
 
 log = logging.getLogger(__name__)
 
@@ -76,20 +76,26 @@ class PluginApp:
             return 500, _error(f"internal error: {error}")
 
     async def _call(self, method: Method, body: Wire) -> Document:
-        loop = asyncio.get_running_loop()
-        work = loop.run_in_executor(self._workers, method.call, body)
-        done, _ = await asyncio.wait({work}, timeout=self._deadline_s)
-        if not done:
+        work = self._workers.submit(method.call, body)
+        waiting = asyncio.wrap_future(work)
+        done, _ = await asyncio.wait({waiting}, timeout=self._deadline_s)
+        if done:
+            return waiting.result()
+        begun = not work.cancel()  # one that waited for a free worker never begins
+        waiting.cancel()
+        if begun:
             work.add_done_callback(functools.partial(self._came_late, method, body))
-            raise CNMError(f"it is not done after {self._deadline_s:.0f} seconds, and given up")
-        return work.result()
+        raise CNMError(f"it is not done after {self._deadline_s:g} seconds, and given up")
 
-    def _came_late(self, method: Method, body: Wire, work: asyncio.Future[Document]) -> None:
+    def _came_late(self, method: Method, body: Wire, work: Future[Document]) -> None:
         """The engine believes that it failed, and so it has to be."""
-        if work.cancelled() or work.exception() is not None or method.inverse is None:
+        if work.exception() is not None or method.inverse is None:
             return
         log.warning("%s: a call ended too late and is undone", self._service.name)
-        self._workers.submit(method.inverse, body, work.result())
+        try:
+            method.inverse(body, work.result())
+        except (CNMError, TeardownError) as error:
+            log.error("%s: a late call cannot be undone: %s", self._service.name, error)
 
 
 async def _body(receive: Receive) -> bytes:
@@ -109,6 +115,9 @@ async def _body(receive: Receive) -> bytes:
 
 def _read(kind: type[Wire], text: bytes) -> Wire:
     """:raises InvalidParameter: it is no JSON object, or not of this kind (the field is named)."""
+    if not text.strip() and kind is not Empty:
+        # dockerd's repeats of a call that was cut off have lost what it was about
+        raise InvalidParameter("the request has no body (a call that was cut off?): try it again")
     try:
         document: Any = json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError) as error:

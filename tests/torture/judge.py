@@ -62,7 +62,8 @@ def expected_sets(networks: list[Facts]) -> dict[str, list[str]]:
     return {
         "bridges": sorted(names),
         "same_network": sorted(f"{name} . {name}" for name in names),
-        "hairpin": sorted(f"{name} . {name}" for name in names),
+        # into an internal network no port leads
+        "hairpin": sorted(f"{name} . {name}" for name, _ in outside),
         "internal": sorted(name for name, network in names.items() if network["Internal"]),
         "masqueraded": sorted(
             [f"ipv4 . {name}" for name, _ in outside]

@@ -237,6 +237,10 @@ def test_without_a_daemon(daemon: LiveDaemon, runtime: Runtime) -> None:
     unreachable = f"Cannot connect to the cnm daemon at {daemon.host}"
     code, message = runtime.error("ADD", "c3", daemon.namespace())
     assert (code, message.startswith(unreachable)) == (11, True)
+    assert "\n" not in message
+    assert message.removeprefix(f"{unreachable}. ").startswith(
+        "Is the cnm daemon running? start it with: cnm daemon"
+    )
     code, message = runtime.error("STATUS")
     assert (code, message.startswith(unreachable)) == (50, True)
     assert runtime.error("CHECK", "c1", netns, checked)[0] == 11
@@ -290,7 +294,7 @@ def test_a_container_made_again_beside_a_dead_daemon(daemon: LiveDaemon, runtime
         (
             {"cniVersion": "1.1.0", "name": "pods", "subnet": "10.77.0.0/33"},
             7,
-            "invalid network config:; invalid subnet 10.77.0.0/33: invalid CIDR block notation",
+            "invalid network config: invalid subnet 10.77.0.0/33: invalid CIDR block notation",
         ),
         (
             {"cniVersion": "1.1.0", "name": "pods", "network": "blue", "mtu": 1400},

@@ -98,9 +98,9 @@ class Stage:
             _, status = os.waitpid(pid, 0)
         for descriptor in (reading, writing, go, start):
             os.close(descriptor)
-        assert tracer.killed == (os.waitstatus_to_exitcode(status) == -signal.SIGKILL)
-        assert tracer.killed or status == 0
-        return tracer.killed
+        ended = os.waitstatus_to_exitcode(status)
+        assert ended == 0 or (tracer.killed and ended == -signal.SIGKILL)
+        return ended != 0  # a thread that was killed at a step just as the fork ended, came through
 
 
 def _work(ready: Callable[[], Any], call: Callable[[Any], None], writing: int, go: int) -> None:
@@ -138,7 +138,10 @@ def _each_step(
 
 
 def marked(name: str) -> Any:
-    return pytest.param(name, marks=[pytest.mark.needs(*NEEDS[name])] if name in NEEDS else [])
+    marks = [pytest.mark.needs(*NEEDS[name])] if name in NEEDS else []
+    if "vlan" in NEEDS.get(name, ()):
+        marks.append(pytest.mark.slow)  # minutes of the second kernel: make torture
+    return pytest.param(name, marks=marks)
 
 
 KINDS_MARKED = pytest.mark.parametrize("kind", [marked(name) for name in KINDS])

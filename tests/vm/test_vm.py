@@ -130,7 +130,7 @@ def test_a_command_that_takes_too_long(runs: Runs) -> None:
 
 
 def test_a_command_that_kills_the_kernel(runs: Runs) -> None:
-    status, out, err = runs.run("--", "sh", "-c", "echo now; echo c > /proc/sysrq-trigger")
+    status, out, err = runs.run("--", "sh", "-c", "echo now; sleep 2; echo c > /proc/sysrq-trigger")
     assert (status, out) == (OWN_FAILURE, b"now\n")
     assert err.startswith(b"netlab vm: the second kernel booted and ended; the end of its console:")
     assert b"Kernel panic" in err

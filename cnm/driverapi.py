@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from cnm.ability import Ability
 from cnm.hostapi import DeviceClaims, HostSettings
 from cnm.types import (
     EndpointID,
@@ -129,7 +130,7 @@ class NetworkDriver(Protocol):
 
 
 @runtime_checkable
-class NetworkChecker(Protocol):
+class NetworkChecker(Protocol, metaclass=Ability):
     """Optional: a driver that can refuse a network before anything is written or leased.
 
     Drivers that do not have it refuse in ``create_network``.
@@ -147,7 +148,7 @@ class NetworkChecker(Protocol):
 
 
 @runtime_checkable
-class LinkFinder(Protocol):
+class LinkFinder(Protocol, metaclass=Ability):
     """Optional: endpoints whose only link is inside the sandbox leave no trace outside.
 
     A driver just started could not find the link of an endpoint that it has to remove.
@@ -158,7 +159,7 @@ class LinkFinder(Protocol):
 
 
 @runtime_checkable
-class ExternalConnectivity(Protocol):
+class ExternalConnectivity(Protocol, metaclass=Ability):
     """Optional: can publish ports."""
 
     def program_external_connectivity(
@@ -180,7 +181,7 @@ class ExternalConnectivity(Protocol):
 
 
 @runtime_checkable
-class PublishChecker(Protocol):
+class PublishChecker(Protocol, metaclass=Ability):
     """Optional: a driver that can refuse ports before anything is touched."""
 
     def check_external_connectivity(
@@ -193,7 +194,7 @@ class PublishChecker(Protocol):
 
 
 @runtime_checkable
-class FirewallInsight(Protocol):
+class FirewallInsight(Protocol, metaclass=Ability):
     """Optional: what ``net firewall`` asks a driver."""
 
     def firewall_rules(self) -> Sequence[FirewallEntry]:
@@ -204,7 +205,7 @@ class FirewallInsight(Protocol):
 
 
 @runtime_checkable
-class PeerListener(Protocol):
+class PeerListener(Protocol, metaclass=Ability):
     """Optional: programs remote endpoints."""
 
     def peer_added(self, network_id: NetworkID, peer: Peer) -> None: ...
@@ -213,7 +214,7 @@ class PeerListener(Protocol):
 
 
 @runtime_checkable
-class DeviceOwner(Protocol):
+class DeviceOwner(Protocol, metaclass=Ability):
     """Optional: its networks have devices, with routes of their own, in the host's namespace."""
 
     def devices(self) -> Collection[str]:
@@ -233,7 +234,7 @@ class Wire:
 
 
 @runtime_checkable
-class OnWire(Protocol):
+class OnWire(Protocol, metaclass=Ability):
     """Optional: its networks lie on a wire where others may have an address already.
 
     The core probes there before an address is used, listens for others that take it later, and
@@ -245,7 +246,7 @@ class OnWire(Protocol):
 
 
 @runtime_checkable
-class LinkWatcher(Protocol):
+class LinkWatcher(Protocol, metaclass=Ability):
     """Optional: sees from the host's namespace whether a link that an engine has is in use."""
 
     def in_use(self, network_id: NetworkID, endpoint_id: EndpointID) -> bool:
@@ -256,7 +257,7 @@ class LinkWatcher(Protocol):
 
 
 @runtime_checkable
-class Diagnostic(Protocol):
+class Diagnostic(Protocol, metaclass=Ability):
     """Optional: what ``net doctor`` asks a driver."""
 
     def diagnose(self) -> Sequence[tuple[str, bool | str, str]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 from typing import Protocol, runtime_checkable
 
+from cnm.ability import Ability
 from cnm.types import IPAddress, IPInterface, IPNetwork, PoolID, StaticRoute
 
 ENTRY_POINT_GROUP = "cnm.ipam_drivers"
@@ -186,14 +187,14 @@ class IpamDriver(Protocol):
 
 
 @runtime_checkable
-class PoolStatus(Protocol):
+class PoolStatus(Protocol, metaclass=Ability):
     """Optional: use of pools, for inspect and metrics."""
 
     def usage(self, pool_id: PoolID) -> PoolUsage: ...
 
 
 @runtime_checkable
-class LeaseAudit(Protocol):
+class LeaseAudit(Protocol, metaclass=Ability):
     """Optional: lets the core compare leases with its records (crash repair)."""
 
     def pools(self, address_space: str) -> Mapping[PoolID, IPNetwork]:
@@ -207,7 +208,7 @@ class LeaseAudit(Protocol):
 
 
 @runtime_checkable
-class PresenceChecker(Protocol):
+class PresenceChecker(Protocol, metaclass=Ability):
     """Optional: a driver that may not be there (it runs in somebody else's process)."""
 
     def check_present(self) -> None:
@@ -215,7 +216,7 @@ class PresenceChecker(Protocol):
 
 
 @runtime_checkable
-class Transactional(Protocol):
+class Transactional(Protocol, metaclass=Ability):
     """Optional: many calls, one commit."""
 
     def transaction(self) -> AbstractContextManager[None]:
@@ -227,7 +228,7 @@ class Transactional(Protocol):
 
 
 @runtime_checkable
-class IpamCapable(Protocol):
+class IpamCapable(Protocol, metaclass=Ability):
     """Optional: an IPAM driver that wants more than the plain protocol gives."""
 
     @property
@@ -261,7 +262,7 @@ class LeaseChange:
 
 
 @runtime_checkable
-class Leasing(Protocol):
+class Leasing(Protocol, metaclass=Ability):
     """Optional: addresses come from a server outside, for a time; the driver renews them.
 
     Needs no address-space lock: a server may take seconds to answer, and one wire need not wait

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
+from cnm.ability import Ability
 from cnm.types import EndpointState, NetworkID, NetworkSpec, OwnedObject, Repair
 
 
 @runtime_checkable
-class Repairable(Protocol):
+class Repairable(Protocol, metaclass=Ability):
     """Required of every built-in driver; third parties may leave it out.
 
     The order at start-up: ``restore`` for every network of the store (also tells a
@@ -31,7 +32,7 @@ class Repairable(Protocol):
 
 
 @runtime_checkable
-class RulesOwner(Protocol):
+class RulesOwner(Protocol, metaclass=Ability):
     """Optional: has rules in the host's packet filter, where others load and flush theirs."""
 
     def restore_rules(self, network_id: NetworkID) -> Sequence[Repair]:

@@ -355,7 +355,8 @@ class Connections:
         with Undo() as undo:
             current = self._state.sandbox(record.id) or record
             changed = self._publishing.settle(current, current.publish, undo, moving=moving)
-            self._state.write(put=list(changed.values()))
+            if changed:
+                self._state.write(put=list(changed.values()))
         return bool(changed)
 
     def _unlink(

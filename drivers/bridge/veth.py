@@ -119,12 +119,13 @@ class Pairs:
 
     def _find_index(self, endpoint_id: EndpointID) -> int | None:
         """As ``find``. The MAC alone is read without the kernel's lock, which deletions hold."""
-        present = [name for name in _names(_HOST, endpoint_id) if self._netlink.index(name)]
-        mac = _host_mac(endpoint_id)
-        for name in present:
-            if self._netlink.mac(name) == mac:
+        mac, foreign = _host_mac(endpoint_id), False
+        for name in _names(_HOST, endpoint_id):
+            found_mac = self._netlink.mac(name)
+            if found_mac == mac:
                 return self._netlink.index(name)
-        found = self.find(endpoint_id) if present else None
+            foreign = foreign or found_mac is not None
+        found = self.find(endpoint_id) if foreign else None  # its MAC may have been changed
         return found.index if found is not None else None
 
     def is_inside(self, endpoint_id: EndpointID) -> bool:

@@ -23,6 +23,7 @@ from cnm.errors import KernelError
 from cnm.hostapi import HostRoute
 from cnm.runtime.kernel import decode
 from cnm.runtime.kernel.netlink import Netlink, Route
+from cnm.runtime.kernel.probeframes import attach_filter
 from cnm.runtime.kernel.rtsocket import attributes, split_messages
 from cnm.types import IPAddress, IPNetwork
 
@@ -39,6 +40,24 @@ _BUFFER_BYTES = 1 << 20
 # One attach has ten notifications. Taken one by one, beside it, they took a millisecond of the
 # interpreter that it needs itself; who asks for the routes takes those that wait anyway.
 _GATHER_S = 0.02
+# linux/filter.h. Twelve of the 26 messages of an attach and a detach stay with the kernel: of a
+# bridge's ports, and routes that are none (to an address of the host's own, multicast).
+_LOAD_HALF, _LOAD_BYTE, _JUMP_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
+_WHOLE = 0xFFFFFFFF
+_TYPE_AT, _FAMILY_AT, _ROUTE_TYPE_AT = 4, 16, 23  # bytes into the message: ifinfomsg, rtmsg
+_UNICAST = 1
+_FILTER = (
+    (_LOAD_HALF, 0, 0, _TYPE_AT),
+    (_JUMP_EQUAL, 4, 0, socket.htons(_NEWLINK)),  # read in network order
+    (_JUMP_EQUAL, 3, 0, socket.htons(_DELLINK)),
+    (_LOAD_BYTE, 0, 0, _ROUTE_TYPE_AT),
+    (_JUMP_EQUAL, 3, 0, _UNICAST),
+    (_RETURN, 0, 0, 0),
+    (_LOAD_BYTE, 0, 0, _FAMILY_AT),
+    (_JUMP_EQUAL, 0, 1, socket.AF_UNSPEC),  # of a bridge: DELLINK is said of a port that stays
+    (_RETURN, 0, 0, _WHOLE),
+    (_RETURN, 0, 0, 0),
+)
 _RETRY_S = 1.0  # when the table could not be read, for want of a descriptor or memory
 
 _Key = tuple[IPNetwork | None, int, IPAddress | None, int, int]
@@ -132,13 +151,11 @@ class RouteMonitor:
 
     def _apply(self, kind: int, body: memoryview) -> None:
         if kind in (_NEWLINK, _DELLINK):
-            family, _, index, flags, _ = _LINK.unpack_from(body)
-            if family != socket.AF_UNSPEC:
-                return  # of a bridge: DELLINK is said of a port that leaves it and stays
+            _, _, index, flags, _ = _LINK.unpack_from(body)
             if kind == _DELLINK or not flags & _IFF_UP:
                 self._drop_link(index)
             elif index in self._names:
-                self._rename(index, dict(attributes(body[_LINK.size :])))
+                self._rename(index, _name(body[_LINK.size :]))
         elif kind in (_NEWROUTE, _DELROUTE):
             route = decode.route(body)
             if route is None:
@@ -153,9 +170,8 @@ class RouteMonitor:
         if self._table.pop(index, None):
             self._answer = None
 
-    def _rename(self, index: int, link: dict[int, memoryview]) -> None:
+    def _rename(self, index: int, name: str) -> None:
         """The routes stay, but no longer by the name that they were told with."""
-        name = bytes(link.get(_IFLA_IFNAME, b"")).rstrip(b"\0").decode(errors="replace")
         if not name or name == self._names[index]:
             return
         self._names[index] = name
@@ -197,6 +213,14 @@ class RouteMonitor:
         self._stale = False
 
 
+def _name(link: memoryview) -> str:
+    """Of the attributes of a link; the kernel puts it first, before some fifty."""
+    for kind, value in attributes(link):
+        if kind == _IFLA_IFNAME:
+            return bytes(value).rstrip(b"\0").decode(errors="replace")
+    return ""
+
+
 def _key(route: Route) -> _Key:
     return (route.destination, route.device_index, route.gateway, route.metric, route.table)
 
@@ -205,6 +229,7 @@ def _listen() -> socket.socket:
     events = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
     )
+    attach_filter(events, _FILTER)
     events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
     events.setblocking(False)
     events.bind((0, _GROUPS))

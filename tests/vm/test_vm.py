@@ -37,7 +37,7 @@ class Runs:
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [PROGRAM, "vm", *words],
+            ["env", "--default-signal", PROGRAM, "vm", *words],
             cwd=self.shared,
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,

@@ -28,9 +28,9 @@ class Terminal:
         self.shown = b""
 
     def begin(self, host: str, *words: str) -> None:
-        """Starts ``cnm …``; the terminal is its own."""
+        """Starts ``cnm …``; the terminal is its own. No signal is ignored, whoever started us."""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _MAIN, "-H", host, *words],
+            ["env", "--default-signal", sys.executable, "-c", _MAIN, "-H", host, *words],
             stdin=self._inner,
             stdout=self._inner,
             stderr=self._inner,

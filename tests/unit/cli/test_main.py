@@ -164,7 +164,7 @@ def test_all_commands_are_standard_library_only() -> None:
 
 def test_interrupt_is_silent(server: Answering) -> None:
     server.hold("GET", "/events")
-    words = program("events", host=server.host)
+    words = ["env", "--default-signal", *program("events", host=server.host)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
         assert server.asked.wait(30)
         command.send_signal(signal.SIGINT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,6 +103,7 @@ class Core:
             Check(f"address conflict: {network.name}", "warning", f"{address} is used by {mac} too")
             for network, address, mac in self.wires.conflicts()
         ]
+        checks += self._of_engines()
         for sysctl, (old, new) in self.ledger.remembered().items():
             if old == new:
                 continue  # an interface's own flag, kept because a switch rewrites it
@@ -114,6 +115,14 @@ class Core:
             Check(f"drift: {item.kind} {item.name}", "warning", item.action) for item in drift
         ]
         return checks if drift else [*checks, Check("drift", "ok", "kernel and store agree")]
+
+    def _of_engines(self) -> Iterator[Check]:
+        """Their networks, which no list of ours shows."""
+        for network in self.guests.networks():
+            pools = [str(item.pool) for item in (*network.spec.ipv4, *network.spec.ipv6)]
+            count = len(self.guests.endpoints(network.id))
+            detail = f"{', '.join(pools)}; {count} endpoint{'' if count == 1 else 's'}"
+            yield Check(f"{network.driver}: network {network.id[:12]} of an engine", "ok", detail)
 
 
 def build(

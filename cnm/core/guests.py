@@ -369,6 +369,10 @@ class Guests:
         """All networks of engines, oldest first."""
         return self._records.networks()
 
+    def endpoints(self, network_id: NetworkID) -> list[GuestEndpoint]:
+        """Endpoints of one of them, oldest first."""
+        return self._records.endpoints_of(network_id)
+
     def restore(self, network: GuestNetwork) -> list[Repair]:
         """Make the kernel hold a network and what its endpoints have on the host's side."""
         with self._locks.network(network.id, exclusive=True):

@@ -58,6 +58,9 @@ def test_a_network_of_ours_from_creation_to_removal(pair: Pair) -> None:
     assert pair.pings("c1", "c2")  # Docker's own resolver, our link
     assert pair.pings("c2", "c1")
     assert pair.pings("c1", "two")
+    told = pair.ours.net("doctor").stdout  # no list of ours has it
+    assert f"bridge: network {identity[:12]} of an engine" in told
+    assert f"{config[0]['Subnet']}; 2 endpoints" in told
     pair.run("rm", "-f", "c1", "c2")
     pair.run("network", "rm", "blue")
     pair.nothing_left()
@@ -271,12 +274,15 @@ def test_both_are_killed(pair: Pair, first: str) -> None:
     pair.network("theirs", "-d", "cnm-bridge")
     pair.sleeper("c1", "blue", "--restart", "always")
     pair.sleeper("c2", "theirs")
-    pair.ours.kill()
-    pair.docker.end(signal.SIGKILL)
+    # who dies last is back first
     if first == "ours":
+        pair.docker.end(signal.SIGKILL)
+        pair.ours.kill()
         pair.ours.start()
         pair.docker.again()
     else:
+        pair.ours.kill()
+        pair.docker.end(signal.SIGKILL)
         pair.docker.again()
         pair.ours.start()
     pair.docker.wait()

@@ -3,7 +3,7 @@
 dockerd repeats a call that was cut off: one that had not begun as it was, one that we had read
 without its body (20.10, and as its code is the newer ones). So a command is slow, or fails in
 words that say so and is done again. What dockerd could not tell us is reclaimed, and is in nobody's
-way until then. A sample in ``make test`` (``SEED=…`` repeats it), every N in ``make torture``.
+way until then. In ``make torture``: a sample (``SEED=…`` repeats it), and every N.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from torture.stepkiller import StepKiller
 
 pytestmark = [
     pytest.mark.kernel,
+    pytest.mark.slow,
     pytest.mark.timeout(patient(300)),
     pytest.mark.xdist_group("dockerd"),
 ]
 
-SAMPLE = 2  # kills of each command in `make test`
+SAMPLE = 2  # kills of each command
 RUN = ("run", "-d", "--name", "victim", "--network", "blue", "-p", "5005:80")
 COMMANDS = {"run": (*RUN, "busybox", "sleep", "1d"), "rm": ("rm", "-f", "victim")}
 
@@ -55,7 +56,6 @@ def test_sample(pair: Pair, name: str, record_property: Record) -> None:
         killed(pair, name, when)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_step(pair: Pair, name: str, record_property: Record) -> None:

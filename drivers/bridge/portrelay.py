@@ -6,6 +6,7 @@ only. The container sees the host as the client.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -127,11 +128,11 @@ class StreamRelay:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._connections = 0
-        self._spare = _spare()
+        self._spare: int | None = _spare()
 
     def close(self) -> None:
         """Connections go on until they end."""
-        os.close(self._spare)
+        self._give_spare()
 
     def accept(self, listener: socket.socket, target: Target) -> None:
         """One client, who is there."""
@@ -158,14 +159,17 @@ class StreamRelay:
 
     def _turn_away(self, listener: socket.socket) -> None:
         """A client for whom no descriptor is left; unaccepted he would be told again at once."""
-        os.close(self._spare)
-        try:
+        self._give_spare()
+        with contextlib.suppress(OSError):  # he has gone, or another process took what was freed
             client, _ = listener.accept()
             client.close()
-        except OSError:  # he has gone, or another process took what was freed
-            pass
-        finally:
+        with contextlib.suppress(OSError):  # none for the whole machine
             self._spare = _spare()
+
+    def _give_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
 
     def _one_less(self) -> None:
         self._connections -= 1

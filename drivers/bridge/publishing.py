@@ -144,11 +144,11 @@ class Publishing:
         if not bindings:
             return []
         container = Container.of(known, interface)
-        is_new = endpoint_id not in self._published
+        before = self._published.get(endpoint_id)
         repairs = []
         lost: CNMError | None = None
         held = self._helper.holds(endpoint_id, portmap.keys(bindings))
-        if not held or is_new:  # whom the helper serves may differ after an upgrade
+        if not held or before is None:  # whom the helper serves may differ after an upgrade
             lost = self._hold_again(known, endpoint_id, container, bindings)
         if lost is not None:
             kept = set(self._helper.held_by(endpoint_id))
@@ -162,8 +162,8 @@ class Publishing:
         )
         self._pairs.set_hairpin(endpoint_id, on=True)
         self._route_loopback(known, bindings)
-        if is_new:
-            self._flows.begin(bindings, container)  # a daemon killed before it could
+        # of a daemon killed before it could, and of ports that another program had meanwhile
+        self._flows.begin(_without(bindings, before.bindings if before else ()), container)
         if lost is not None:
             raise lost
         return repairs

@@ -424,6 +424,35 @@ def test_one_that_was_taken_meanwhile_costs_no_other(web: Published) -> None:
     assert is_free(5006)
 
 
+def test_udp_clients_of_one_that_was_taken_meanwhile(web: Published) -> None:
+    """Who spoke to the other program, and never stops sending, reaches the container then."""
+    found = web.publish(PortBinding("udp", 53, None, 53))
+    state = web.attached.state(ports=found)
+    web.world.driver.close()
+    pid = web.world.host.port_helper()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    poll(lambda: is_free(53, kind=socket.SOCK_DGRAM), "the helper's end")
+    web.world.host.sh("nft flush ruleset")
+    web.world.driver = again = web.world.host.bridge()
+    with (
+        open_socket(web.world.peer, socket.AF_INET) as client,
+        open_socket(web.attached.sandbox, socket.AF_INET) as server,
+    ):
+        server.bind(("", 53))
+        server.settimeout(5)
+        with program(web.world.host, 53, "udp"):
+            with pytest.raises(TeardownError):
+                again.restore(web.spec, [state])
+            client.sendto(b"x", (HOST[4], 53))
+            listed = "cat /proc/net/nf_conntrack 2>/dev/null || conntrack -L -p udp"
+            poll(lambda: "dport=53 " in web.world.host.sh(listed), "the flow to the program")
+        poll(lambda: is_free(53, kind=socket.SOCK_DGRAM), "the program's end")
+        assert again.restore(web.spec, [state])
+        client.sendto(b"y", (HOST[4], 53))
+        assert server.recv(10) == b"y"
+
+
 def test_what_a_killed_daemon_held_is_given_back(web: Published) -> None:
     """It was killed before it wrote what it had published, and while a client was sending."""
     with open_socket(web.world.peer, socket.AF_INET) as client:

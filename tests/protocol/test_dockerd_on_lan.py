@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 
 import pytest
 from kernel.drivers.frames import captured, macs, tags
 from kernel.drivers.lab import Place
 from kernel.namespaces import Namespace
 from livedaemon import run
-from peers.pair import HOST, OUTSIDE, Pair, plugged, poll
+from peers.pair import HOST, OUTSIDE, Pair, poll
 
 from cnm.netlab.features import Features
 
@@ -30,20 +29,6 @@ ON_LAN = (
     *("--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.128/25", "--gateway", OUTSIDE),
 )
 PARENT = ("-o", "parent=up0")
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[Pair]:
-    with plugged() as made:
-        yield made
-
-
-@pytest.fixture
-def pair(world: Pair) -> Iterator[Pair]:
-    if not world.ours.running:
-        world.ours.start()
-    yield world
-    world.clear()
 
 
 def outside(pair: Pair) -> Place:

@@ -11,34 +11,19 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from livedaemon import LiveDaemon, run
 from patience import patient
-from peers.pair import HOST, ON_US, OUTSIDE, Pair, plugged, poll
+from peers.pair import HOST, ON_US, OUTSIDE, Pair, poll
 
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.timeout(300),
     pytest.mark.xdist_group("dockerd"),
 ]
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[Pair]:
-    with plugged() as made:
-        yield made
-
-
-@pytest.fixture
-def pair(world: Pair) -> Iterator[Pair]:
-    """Both running, with nothing made; and so again afterwards."""
-    if not world.ours.running:
-        world.ours.start()
-    yield world
-    world.clear()
 
 
 # W2: the user's walk

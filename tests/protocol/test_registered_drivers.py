@@ -37,9 +37,10 @@ class WithPink(LiveDaemon):
         shutil.copy(pinkdriver.__file__, site / "pinkdriver.py")
 
 
-def test_a_life_on_a_registered_driver(tmp_path: Path) -> None:
-    plugins = tmp_path / "plugins"
-    with WithPink(tmp_path, ("--plugin-dir", str(plugins))) as live:
+def test_a_life_on_a_registered_driver(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder: Path = tmp_path_factory.mktemp("d")  # short: paths of sockets are limited
+    plugins = folder / "plugins"
+    with WithPink(folder, ("--plugin-dir", str(plugins))) as live:
         live.install()
         live.start()
         network = Engine(plugins / "cnm-pink.sock", "NetworkDriver")

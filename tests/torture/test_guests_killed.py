@@ -21,9 +21,10 @@ SAMPLE = 1  # kills of each call in `make test`
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[GuestScene]:
-    with Cnmd("--dns", NOBODY, "--plugin-dir", str(tmp_path)) as daemon:
-        one = GuestScene(daemon, tmp_path)
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestScene]:
+    folder: Path = tmp_path_factory.mktemp("d")  # short: paths of sockets are limited
+    with Cnmd("--dns", NOBODY, "--plugin-dir", str(folder)) as daemon:
+        one = GuestScene(daemon, folder)
         yield one
         one.close()
 

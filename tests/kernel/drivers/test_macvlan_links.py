@@ -15,7 +15,7 @@ from cnm.drivers.macvlan import driver as macvlan
 from cnm.errors import CNMError, Forbidden, InvalidParameter, KernelError, NotFound, Unavailable
 from cnm.netlab.features import Features
 from cnm.runtime.kernel.sysctl import HostSysctls
-from cnm.types import EndpointID
+from cnm.types import EndpointID, NetworkSpec
 
 pytestmark = pytest.mark.kernel
 
@@ -363,14 +363,19 @@ def test_a_link_killed_before_it_was_marked_is_found(
     assert sandbox.link_names() == set()
 
 
+def handed_over(driver: Any, spec: NetworkSpec) -> tuple[EndpointID, str]:
+    """An engine's endpoint, and the name of the link that it is to move."""
+    driver.create_network(spec)
+    endpoint_id = EndpointID(new_id())
+    driver.create_endpoint(spec.id, endpoint_id, interface("10.7.0.2/24"), {})
+    return endpoint_id, driver.join(spec.id, endpoint_id, None, "eth0", {}).source_name
+
+
 def test_an_engine_moves_the_link_and_brings_it_back(
     driver: Any, host: Host, make_place: PlaceFactory
 ) -> None:
     spec, sandbox = lan(), make_place()
-    driver.create_network(spec)
-    endpoint_id = EndpointID(new_id())
-    driver.create_endpoint(spec.id, endpoint_id, interface("10.7.0.2/24"), {})
-    name = driver.join(spec.id, endpoint_id, None, "eth0", {}).source_name
+    endpoint_id, name = handed_over(driver, spec)
     assert name == f"mv{endpoint_id[:7]}"
     assert host.link(name)["address"] == "02:42:0a:07:00:02"
     assert not driver.in_use(spec.id, endpoint_id)
@@ -392,10 +397,7 @@ def test_a_moved_link_goes_with_its_namespace_and_nobody_says_so(
     driver: Any, host: Host, make_place: PlaceFactory
 ) -> None:
     spec, sandbox = lan(), make_place()
-    driver.create_network(spec)
-    endpoint_id = EndpointID(new_id())
-    driver.create_endpoint(spec.id, endpoint_id, interface("10.7.0.2/24"), {})
-    name = driver.join(spec.id, endpoint_id, None, "eth0", {}).source_name
+    endpoint_id, name = handed_over(driver, spec)
     host.sh(f"ip link set {name} netns {sandbox.namespace.name} name eth0")
     assert driver.in_use(spec.id, endpoint_id)
     sandbox.delete()

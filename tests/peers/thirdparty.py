@@ -11,6 +11,7 @@ import ipaddress
 import json
 import os
 import socketserver
+import ssl
 import subprocess
 import threading
 from pathlib import Path
@@ -38,7 +39,7 @@ class ThirdParty:
         self.prefix = "third"
         self._netns = netns
         self._released = threading.Event()
-        self._server: _Server | None = None
+        self._server: _UnixServer | _TlsServer | None = None
 
     def __enter__(self) -> Self:
         self.serve()
@@ -54,9 +55,18 @@ class ThirdParty:
 
     def serve(self) -> None:
         """Listen, and show the socket."""
+        self._serve_by(_UnixServer(str(self.socket), self))
+
+    def serve_tls(self, context: ssl.SSLContext) -> int:
+        """Listen on the loopback interface of the calling thread's namespace; the port."""
+        server = _TlsServer(context, self)
+        self._serve_by(server)
+        return int(server.server_address[1])
+
+    def _serve_by(self, server: _UnixServer | _TlsServer) -> None:
         self._released.clear()
-        self._server = _Server(str(self.socket), self)
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self._server = server
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
 
     def die(self) -> None:
         """Gone, with its socket."""
@@ -174,21 +184,30 @@ class ThirdParty:
         return {}
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class _Threaded(socketserver.ThreadingMixIn):
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that has lost patience is no error of the plugin's."""
+
+
+class _UnixServer(_Threaded, socketserver.UnixStreamServer):
     def __init__(self, path: str, plugin: ThirdParty) -> None:
         self.plugin = plugin
         hidden = f"{path}.{os.getpid()}"
         super().__init__(hidden, _Handler)
         os.rename(hidden, path)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that has lost patience is no error of the plugin's."""
+
+class _TlsServer(_Threaded, socketserver.TCPServer):
+    def __init__(self, context: ssl.SSLContext, plugin: ThirdParty) -> None:
+        self.plugin = plugin
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
+    server: _UnixServer | _TlsServer
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)

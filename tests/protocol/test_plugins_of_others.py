@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -9,18 +10,23 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from livedaemon import LiveDaemon
-from peers.thirdparty import ThirdParty
+from kernel.namespaces import Namespace, entered
+from livedaemon import LiveDaemon, run
+from peers.keys import make_keys, server_context
+from peers.thirdparty import Document, ThirdParty
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(180)]
 
 THIRD = "cnmt-third"
 USES = ("-d", THIRD, "--ipam-driver", THIRD)
+NOTHING: Document = {"networks": set(), "endpoints": set(), "joined": set(), "pools": {}}
 
 # Where plugins are looked for is fixed: the daemon gets a /run of its own, with the named
-# namespaces that there are and those that will be.
+# namespaces that there are and those that will be, and an /etc with one folder more.
 _OWN_RUN = """
-mkdir -p "$1/netns" "$1/plugins"
+mkdir -p "$1/netns" "$1/plugins" "$1/specs" "$1/etc/docker/plugins"
+mount -t overlay overlay -o "lowerdir=$1/etc:/etc" /etc
+mount --bind "$1/specs" /etc/docker/plugins
 mount --rbind /run/netns "$1/netns"
 mount -t tmpfs tmpfs /run
 mkdir -p /run/netns /run/docker/plugins
@@ -37,6 +43,10 @@ class PluginHost(LiveDaemon):
     @property
     def plugins(self) -> Path:
         return self.folder / "plugins"
+
+    @property
+    def specs(self) -> Path:
+        return self.folder / "specs"
 
     def command(self) -> list[str]:
         own_run = ["sh", "-ec", _OWN_RUN, "sh", str(self.folder)]
@@ -61,7 +71,7 @@ def third(host: PluginHost) -> Iterator[ThirdParty]:
     """The plugin; afterwards it holds nothing, and nothing of it is on the host."""
     with ThirdParty(host.plugins, THIRD, host.netns) as plugin:
         yield plugin
-    assert plugin.holds() == {"networks": set(), "endpoints": set(), "joined": set(), "pools": {}}
+    assert plugin.holds() == NOTHING
     assert host.links() == {"lo", "cnm0"}
     assert host.endpoints() == 0
     assert THIRD not in host.net("ls").stdout
@@ -271,3 +281,39 @@ def test_a_driver_of_ours_is_not_used_through_its_plugin(tmp_path: Path) -> None
         host.start()
         done = host.net("create", "-d", "cnm-bridge", "again", check=False)
         assert "it is this daemon's own: name its driver without cnm-" in done.stderr
+
+
+def test_one_that_is_reached_by_tls(
+    host: PluginHost, box: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """By a file in /etc/docker/plugins; it and we show each other certificates."""
+    name, keys = "cnmt-secured", make_keys(tmp_path_factory.mktemp("keys"))
+    run("ip", "-n", host.netns, "link", "set", "lo", "up")
+    plugin = ThirdParty(host.plugins, name, host.netns)
+    with entered(Namespace(host.netns)):
+        port = plugin.serve_tls(server_context(keys, client=True))
+
+    def trusting(authority: str) -> None:
+        files = {"CAFile": authority, "CertFile": "client.pem", "KeyFile": "client.key"}
+        trust = {field: str(keys / file) for field, file in files.items()}
+        spec = {"Addr": f"https://localhost:{port}", "TLSConfig": trust}
+        (host.specs / f"{name}.json").write_text(json.dumps(spec))
+
+    create = ("create", "-d", name, "--ipam-driver", name, "secured")
+    try:
+        trusting("other.pem")
+        refused = host.net(*create, check=False)
+        assert refused.returncode == 1
+        assert f'plugin "{name}" at tcp://localhost:{port} does not answer' in refused.stderr
+        assert "TLS: certificate verify failed" in refused.stderr
+        trusting("ca.pem")
+        host.net(*create)
+        host.net("connect", "secured", "box")
+        assert len(plugin.joined) == 1
+        host.net("disconnect", "secured", "box")
+        host.net("rm", "secured")
+        assert plugin.holds() == NOTHING
+    finally:
+        plugin.die()
+        (host.specs / f"{name}.json").unlink()
+    assert host.links() == {"lo", "cnm0"}

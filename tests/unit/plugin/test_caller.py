@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from peers.keys import make_keys, server_context
 
 from cnm.errors import CNMError, Unavailable
 from cnm.plugin.caller import Caller, Patience
@@ -149,34 +148,13 @@ def answering(peer: Peer, connection: socket.socket) -> None:
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificates: of two authorities, and of a server and a client by the first."""
-    folder = tmp_path_factory.mktemp("keys")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    for name in ("ca", "other"):
-        openssl(
-            *("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem"),
-            *("-subj", f"/CN={name}", "-days", "2"),
-        )
-    for name, names in (("server", "DNS:localhost"), ("client", "DNS:client")):
-        openssl(
-            *("req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem"),
-            *("-subj", f"/CN={name}", "-days", "2", "-CA", "ca.pem", "-CAkey", "ca.key"),
-            *("-addext", f"subjectAltName={names}", "-addext", "basicConstraints=CA:FALSE"),
-        )
-    return folder
+    """See ``peers.keys``."""
+    return make_keys(tmp_path_factory.mktemp("keys"))
 
 
 def secured(keys: Path, *, client: bool = False) -> Callable[[Peer, socket.socket], None]:
     """A server with TLS; ``client``: it wants the client's certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(keys / "server.pem", keys / "server.key")
-    if client:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(keys / "ca.pem")
+    context = server_context(keys, client=client)
 
     def serve(peer: Peer, connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as wrapped:

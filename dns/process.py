@@ -131,10 +131,14 @@ class Process:
         """A connection on which it tells what happens; its end is the process's. :raises Lost:"""
         try:
             link = resident.connect(self._place)
+        except OSError as error:
+            raise Lost(f"the resolver: {error}") from error
+        try:
             link.settimeout(self._patience_s)
             packets.send(link, {"ask": "watch"})
             packets.receive(link)
         except (OSError, EOFError, ValueError) as error:
+            link.close()
             raise Lost(f"the resolver: {error}") from error
         link.settimeout(None)
         return link

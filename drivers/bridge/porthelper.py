@@ -160,14 +160,18 @@ class PortHelper:
 
     def _look(self) -> None:
         """Learn what a helper holds that an earlier daemon left; none running is fine."""
-        if self._link is not None or self._looked:
-            return
-        try:
-            link = resident.connect(self._place)
-        except _NOBODY:
-            self._looked = True  # whoever starts one later is this daemon
-            return
-        self._adopt(link)
+        for _ in range(_ATTEMPTS):
+            if self._link is not None or self._looked:
+                return
+            try:
+                self._adopt(resident.connect(self._place))
+            except _NOBODY:
+                self._looked = True  # whoever starts one later is this daemon
+            except _Lost as error:
+                log.warning("%s", error)
+                self._hang_up()
+                if self._held:
+                    self._connected()  # its heir holds what it held
 
     def _connected(self) -> socket.socket:
         if self._link is None:
@@ -236,9 +240,9 @@ class PortHelper:
             return
         try:
             self._watch = resident.connect(self._place)
-        except _NOBODY as error:
+            packets.send(self._watch, {"ask": "watch"})
+        except OSError as error:
             raise _Lost(f"the port helper: {error}") from error
-        packets.send(self._watch, {"ask": "watch"})
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="ports", daemon=True)
             self._thread.start()

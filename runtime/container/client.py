@@ -281,7 +281,7 @@ def _call(link: socket.socket, name: str, **arguments: object) -> Answer:
     """One question and its answer."""
     try:
         packets.send(link, {"ask": name, **arguments})
-    except BrokenPipeError as error:
+    except (BrokenPipeError, ConnectionResetError) as error:  # the latter if it never accepted us
         raise Unavailable("the container supervisor has ended: try again") from error
     return _answer(link)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from pathlib import Path
 
@@ -162,6 +163,26 @@ def test_killed_at_any_moment_of_a_start_nothing_runs_unknown(stage: Stage) -> N
         assert inside == ([status.pid] if status.state is ContainerState.RUNNING else [])
         stage.runtime.destroy(spec.id)
     assert stage.left() == []
+
+
+def test_killed_before_it_took_the_call(stage: Stage) -> None:
+    """Connected, and not accepted yet: the kernel resets it (ECONNRESET, where EPIPE is usual)."""
+    spec = stage.start("sleep", "1d")
+    kill_supervisor(stage)
+    Path(stage.exec_root, "supervisor.sock").unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(os.path.join(stage.exec_root, "supervisor.sock"))
+        listener.listen()
+
+        class Late(RuntimeClient):
+            def _open(self) -> socket.socket:
+                link = super()._open()
+                listener.close()
+                return link
+
+        with pytest.raises(Unavailable, match="try again"):
+            Late(stage.exec_root).status(spec.id)
+    assert stage.runtime.status(spec.id).state is ContainerState.RUNNING
 
 
 def test_orphans_are_listed_and_removed(stage: Stage) -> None:

@@ -25,6 +25,7 @@ from kernel.namespaces import poll
 from cnm.drivers.bridge.driver import BridgeDriver
 from cnm.drivers.bridge.portsockets import is_supported
 from cnm.errors import InvalidParameter, NotFound, PortTaken, TeardownError
+from cnm.runtime.kernel import resident
 from cnm.types import EndpointID, NetworkID, NetworkSpec, PortBinding
 
 V4_ANY, V6_ANY = ip_address("0.0.0.0"), ip_address("::")
@@ -484,6 +485,37 @@ def test_a_helper_that_is_killed_has_an_heir(web: Published) -> None:
         assert server.seen_from(web.world.host, "::1", 5005, expected=True)
     web.revoke()
     assert is_free(5005)
+
+
+@pytest.mark.parametrize("connection", [1, 2], ids=["the calls", "the watch"])
+def test_one_that_is_killed_before_it_took_a_connection(
+    web: Published, monkeypatch: pytest.MonkeyPatch, connection: int
+) -> None:
+    """A daemon that starts connects, and the helper is killed before it accepts that."""
+    state = web.attached.state(ports=web.publish(tcp(80, 5005)))
+    web.world.driver.close()
+    pid = web.world.host.port_helper()
+    assert pid is not None
+    made: list[socket.socket] = []
+
+    def connect(place: resident.Place) -> socket.socket:
+        last = len(made) == connection - 1
+        if last:
+            os.kill(pid, signal.SIGSTOP)
+        made.append(link := original(place))
+        if last:
+            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                poll(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
+        return link
+
+    original = resident.connect
+    monkeypatch.setattr(resident, "connect", connect)
+    web.world.driver = again = web.world.host.bridge()
+    assert again.restore(web.spec, [state]) is not None
+    assert len(made) > connection
+    assert not is_free(5005)
+    assert web.world.host.port_helper() not in (None, pid)
 
 
 def test_one_process_whatever_the_number(web: Published) -> None:

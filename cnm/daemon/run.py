@@ -223,6 +223,7 @@ class Daemon:
             try:
                 core.reconciler.sweep()
                 self._forget_left(core)
+                memory.give_back()
             except Exception as error:  # the next sweep tries again
                 log.error("sweep: %s: %s", type(error).__name__, error)
                 log.debug("sweep", exc_info=error)

@@ -23,6 +23,7 @@ from bench.floor import Floor
 
 POOL = "base=10.128.0.0/9,size=24"  # room for hundreds of networks without naming subnets
 IMAGE = "busybox"
+_AS_EVER = ("--sweep-interval", "30")  # as people run it
 
 
 class Peers:
@@ -77,7 +78,7 @@ class Peers:
         self._stack.close()
 
     def _begin(self) -> None:
-        self.cnm = self._stack.enter_context(Cnmd("--default-address-pool", POOL))
+        self.cnm = self._stack.enter_context(Cnmd("--default-address-pool", POOL, *_AS_EVER))
         self._engine("cnm", self.cnm.api, _adopted(self.cnm))
         import_busybox(self.cnm.api, IMAGE)
         if self._with_docker and shutil.which("dockerd"):

@@ -57,8 +57,8 @@ class Sandbox(Inside, Protocol):
     @property
     def key(self) -> SandboxKey: ...
 
-    def interface_names(self) -> Collection[str]:
-        """Names in use, foreign ones too."""
+    def has_interface(self, name: str) -> bool:
+        """Whether a name is in use, a foreign one too."""
 
     def add_interface(self, join: JoinInfo, interface: EndpointInterface) -> str:
         """Configure (move first, if not placed) an interface and announce it; its final name.
@@ -75,8 +75,13 @@ class Sandbox(Inside, Protocol):
     def remove_routes(self, name: str, routes: Collection[StaticRoute]) -> None:
         """Take static routes off an interface of ours. What is not there is success."""
 
-    def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
-        """Make these the default routes of ours; ``None`` removes ours of that family."""
+    def set_default_gateway(
+        self, v4: DefaultRoute | None, v6: DefaultRoute | None, *, v6_too: bool = True
+    ) -> None:
+        """Make these the default routes of ours; ``None`` removes ours of that family.
+
+        ``v6_too``: without, IPv6 is not looked at: it has none, and is to have none.
+        """
 
     def repair(
         self,

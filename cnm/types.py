@@ -179,8 +179,9 @@ class JoinInfo:
     """What a driver answers to ``join``.
 
     ``placed``: the link is already inside the sandbox under ``interface_name``,
-    down and without addresses. Else ``source_name`` is a link in the host's
-    namespace that the sandbox must move and rename; without either there is no link.
+    down and without addresses; a ``mark`` is the alias that it gets when it is configured. Else
+    ``source_name`` is a link in the host's namespace that the sandbox must move and rename;
+    without either there is no link.
     """
 
     interface_name: str
@@ -191,6 +192,7 @@ class JoinInfo:
     static_routes: tuple[StaticRoute, ...] = ()
     disable_gateway_service: bool = False
     name_prefix: str = ""  # of a link to be moved: its name inside shall begin so
+    mark: str = ""
     dns_servers: tuple[IPAddress, ...] = ()  # that came with the address from a server outside
 
 

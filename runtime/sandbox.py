@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Interface, ip_network
 from pathlib import Path
 from socket import AF_INET, AF_INET6, socket
@@ -165,9 +165,9 @@ class NamespaceSandbox:
         """Call ``fn`` inside."""
         return self._namespace.run(fn)
 
-    def interface_names(self) -> Collection[str]:
-        """Names in use, foreign ones too."""
-        return self._namespace.netlink().names()
+    def has_interface(self, name: str) -> bool:
+        """Whether a name is in use, a foreign one too."""
+        return self._namespace.netlink().index(name) is not None
 
     # interfaces
 
@@ -182,6 +182,8 @@ class NamespaceSandbox:
             if sender is not None:
                 undo.push(sender.close)
             batch = self._namespace.netlink().batch().set_link(_LOOPBACK, up=True)
+            if join.placed and join.mark:
+                batch.set_link(index, alias=join.mark)
             if not join.placed and interface.mac:
                 batch.set_link(index, mac=interface.mac)
             for address in _addresses(interface):
@@ -263,17 +265,24 @@ class NamespaceSandbox:
 
     # default routes
 
-    def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
-        """Make these the default routes of ours; ``None`` removes ours of that family."""
-        self._default_routes(v4, v6)
+    def set_default_gateway(
+        self, v4: DefaultRoute | None, v6: DefaultRoute | None, *, v6_too: bool = True
+    ) -> None:
+        """Make these the default routes of ours; ``None`` removes ours of that family.
 
-    def _default_routes(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> list[Repair]:
+        ``v6_too``: without, IPv6 is not looked at: it has none, and is to have none.
+        """
+        self._default_routes({AF_INET: v4, AF_INET6: v6} if v6_too else {AF_INET: v4})
+
+    def _default_routes(self, wanted: Mapping[int, DefaultRoute | None]) -> list[Repair]:
         netlink = self._namespace.netlink()
-        present = [route for route in netlink.routes(main_only=True) if route.destination is None]
+        present = netlink.routes(main_only=True, families=list(wanted))
         repairs: list[Repair] = []
-        for family, wanted in ((AF_INET, v4), (AF_INET6, v6)):
-            routes = [route for route in present if route.family == family]
-            repairs += self._default_route(netlink, family, routes, wanted)
+        for family, route in wanted.items():
+            routes = [
+                item for item in present if item.family == family and item.destination is None
+            ]
+            repairs += self._default_route(netlink, family, routes, route)
         return repairs
 
     def _default_route(
@@ -321,13 +330,15 @@ class NamespaceSandbox:
     ) -> Sequence[Repair]:
         """Bring addresses, routes and link states to what they should be."""
         repairs: list[Repair] = []
+        missing = set()
         for item in interfaces:
-            if self._namespace.netlink().index(item.join.interface_name) is not None:
+            if self.has_interface(item.join.interface_name):
                 repairs += self._repair_interface(item)
-        missing = {item.join.interface_name for item in interfaces} - set(self.interface_names())
+            else:
+                missing.add(item.join.interface_name)
         v4 = None if v4 and v4.interface_name in missing else v4
         v6 = None if v6 and v6.interface_name in missing else v6
-        return repairs + self._default_routes(v4, v6)
+        return repairs + self._default_routes({AF_INET: v4, AF_INET6: v6})
 
     def _repair_interface(self, item: PlacedInterface) -> list[Repair]:
         netlink, name = self._namespace.netlink(), item.join.interface_name
@@ -375,7 +386,7 @@ class NamespaceSandbox:
         if not self._record.adopted:
             pin.remove(self._record.key)
             return
-        self._default_routes(None, None)
+        self._default_routes({AF_INET: None, AF_INET6: None})
         if not self._record.loopback_was_up:
             netlink = self._namespace.netlink()
             batch = netlink.batch().set_link(_LOOPBACK, up=False)

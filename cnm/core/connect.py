@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from cnm.containerapi import NO_NETWORK, ContainerRecord
 from cnm.core import gateway, interfacenames
@@ -200,7 +201,7 @@ class Connections:
         before = endpoint
         with self._open(record) as sandbox, Undo() as undo:
             name = interfacenames.choose(
-                self._state, network, record, endpoint, sandbox.interface_names()
+                self._state, network, record, endpoint, sandbox.has_interface
             )
             revived = before.phase is Phase.RESERVED
             endpoint = replace(endpoint, phase=Phase.CREATING, interface_name=name, revived=revived)
@@ -243,7 +244,7 @@ class Connections:
         join = self._claims.routed(network, interface, join)
         if not join.placed:
             join = interfacenames.of_moved(
-                self._state, join, record, endpoint, sandbox.interface_names()
+                self._state, join, record, endpoint, sandbox.has_interface
             )
             endpoint = replace(endpoint, interface_name=join.interface_name)
             undo.push(sandbox.remove_interface, join.interface_name)  # after leave, as engines do
@@ -271,8 +272,9 @@ class Connections:
     ) -> None:
         before, after = self.routes(record.id), self.routes(record.id, joining)
         if before != after:
-            undo.push(sandbox.set_default_gateway, *before)
-            sandbox.set_default_gateway(*after)
+            v6_too = (before[1], after[1]) != (None, None)
+            undo.push(partial(sandbox.set_default_gateway, *before, v6_too=v6_too))
+            sandbox.set_default_gateway(*after, v6_too=v6_too)
 
     # disconnect
 

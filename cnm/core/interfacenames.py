@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import replace
 
 from cnm import labels
@@ -18,13 +18,16 @@ def choose(
     network: Network,
     record: SandboxRecord,
     endpoint: Endpoint,
-    present: Collection[str],
+    present: Callable[[str], bool],
 ) -> str:
-    """The name that a new endpoint's interface gets. :raises Conflict: the asked one is taken."""
+    """The name that a new endpoint's interface gets. :raises Conflict: the asked one is taken.
+
+    ``present``: whether the sandbox has a link of that name.
+    """
     taken = _taken(state, record, endpoint, present)
     wanted = endpoint.request.driver_opts.get(labels.ENDPOINT_IFNAME)
     if wanted is not None:
-        if wanted in taken:
+        if taken(wanted):
             raise Conflict(f'interface name "{wanted}" is taken in container {record.name}')
         return wanted
     return _lowest_free(network.options.get(labels.CONTAINER_IFACE_PREFIX, DEFAULT_PREFIX), taken)
@@ -35,7 +38,7 @@ def of_moved(
     join: JoinInfo,
     record: SandboxRecord,
     endpoint: Endpoint,
-    present: Collection[str],
+    present: Callable[[str], bool],
 ) -> JoinInfo:
     """For a link that is to be moved, by its driver's prefix; without a link no way leads out."""
     if not join.source_name:
@@ -47,17 +50,18 @@ def of_moved(
 
 
 def _taken(
-    state: State, record: SandboxRecord, endpoint: Endpoint, present: Collection[str]
-) -> set[str]:
-    return set(present) | {
+    state: State, record: SandboxRecord, endpoint: Endpoint, present: Callable[[str], bool]
+) -> Callable[[str], bool]:
+    promised = {
         item.interface_name
         for item in state.endpoints_of_sandbox(record.id)
         if item.id != endpoint.id
     }
+    return lambda name: name in promised or present(name)
 
 
-def _lowest_free(prefix: str, taken: Collection[str]) -> str:
+def _lowest_free(prefix: str, taken: Callable[[str], bool]) -> str:
     number = 0
-    while f"{prefix}{number}" in taken:
+    while taken(f"{prefix}{number}"):
         number += 1
     return f"{prefix}{number}"

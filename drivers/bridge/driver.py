@@ -213,7 +213,7 @@ class BridgeDriver:
         bridge = self._bridges.link(known.bridge)
         self._pairs.ensure(known.pair(bridge, endpoint_id, interface, sandbox_key, interface_name))
         source_name = "" if sandbox_key is not None else self._pairs.peer_name(endpoint_id)
-        return known.join_info(interface, interface_name, source_name)
+        return known.join_info(endpoint_id, interface, interface_name, source_name)
 
     def leave(self, network_id: NetworkID, endpoint_id: EndpointID) -> None:
         """Remove the pair; the pairs of several callers go together."""

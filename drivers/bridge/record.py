@@ -10,6 +10,7 @@ from cnm.drivers.bridge.device import BridgePlan
 from cnm.drivers.bridge.firewall import NetworkPolicy
 from cnm.drivers.bridge.options import NetworkOptions, parse_network
 from cnm.drivers.bridge.veth import PairPlan
+from cnm.runtime.kernel import owner
 from cnm.runtime.kernel.netlink import Link
 from cnm.types import (
     EndpointID,
@@ -65,7 +66,11 @@ class NetworkRecord:
         )
 
     def join_info(
-        self, interface: EndpointInterface, interface_name: str, source_name: str
+        self,
+        endpoint_id: EndpointID,
+        interface: EndpointInterface,
+        interface_name: str,
+        source_name: str,
     ) -> JoinInfo:
         """What a sandbox is told. No gateway for internal networks: engines would use it."""
         gateway, gateway_ipv6 = None, None
@@ -80,6 +85,7 @@ class NetworkRecord:
             placed=not source_name,
             gateway=gateway,
             gateway_ipv6=gateway_ipv6,
+            mark="" if source_name else owner.inside_mark(endpoint_id),
         )
 
 

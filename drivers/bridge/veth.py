@@ -74,13 +74,16 @@ class Pairs:
     def ensure(self, wanted: PairPlan) -> list[Repair]:
         """Make the pair, or put right what differs in one that stands; what was done.
 
+        An end that is made in a sandbox gets no mark yet: who configures it marks it as well,
+        in the same request; one that is found without it is made again.
+
         :raises KernelError: EEXIST: the sandbox has a link of that name; ENOENT and the
             like: the namespace is gone.
         """
         if wanted.sandbox_key is None:
             return self._ensure(wanted, None)
         with closing(NetNS(wanted.sandbox_key)) as sandbox:
-            return self._ensure(wanted, sandbox)
+            return self._ensure(wanted, sandbox, mark=False)
 
     def restore(self, wanted: PairPlan) -> list[Repair]:
         """As ``ensure``; where the namespace is gone, what is left of the pair goes."""
@@ -150,7 +153,9 @@ class Pairs:
             return []
         return [Repair("link", _name(endpoint_id), "removed: its namespace is gone")]
 
-    def _ensure(self, wanted: PairPlan, sandbox: NetNS | None) -> list[Repair]:
+    def _ensure(
+        self, wanted: PairPlan, sandbox: NetNS | None, *, mark: bool = True
+    ) -> list[Repair]:
         found = self.find(wanted.endpoint_id)
         if found is not None and sandbox is None:
             return self._put_right(wanted, found)  # where the other end is now, nobody tells us
@@ -162,12 +167,12 @@ class Pairs:
                     *self._put_inside_right(wanted, inside, sandbox),
                 ]
             self._reaper.delete(found.index)  # its other end is not where it should be
-        name = self._create(wanted, sandbox)
+        name = self._create(wanted, sandbox, mark=mark)
         return [Repair("link", name, f"created again for endpoint {wanted.endpoint_id[:12]}")]
 
     # making
 
-    def _create(self, wanted: PairPlan, sandbox: NetNS | None) -> str:
+    def _create(self, wanted: PairPlan, sandbox: NetNS | None, *, mark: bool) -> str:
         name = self._free_name(_HOST, wanted.endpoint_id)
         inside_name, peer_alias = wanted.interface_name, ""
         if sandbox is None:
@@ -194,7 +199,7 @@ class Pairs:
                     where = f"link {inside_name} in {wanted.sandbox_key}"
                     raise KernelError(errno.EEXIST, where) from error
                 raise
-            if sandbox is not None:
+            if sandbox is not None and mark:
                 marking = sandbox.netlink().batch()
                 marking.set_link(inside_name, alias=wanted.inside_mark).commit()
         return name

@@ -51,7 +51,6 @@ _OF_LINKS = frozenset(
         _IFLA_CARRIER,
     }
 )
-_NAME = frozenset({_IFLA_IFNAME})
 _IFLA_VLAN_ID = 1
 _OF_KINDS = frozenset({_IFLA_INFO_KIND, _IFLA_INFO_DATA})
 _VLAN_ID = frozenset({_IFLA_VLAN_ID})
@@ -151,11 +150,6 @@ def link(body: memoryview) -> Link:
 def namespace(body: memoryview) -> int:
     """The number in an RTM_NEWNSID."""
     return _number(chosen(body[_GENERAL_HEADER_BYTES:], _NAMESPACE_NUMBER)[_NETNSA_NSID])
-
-
-def link_name(body: memoryview) -> str:
-    """The name alone of an RTM_NEWLINK."""
-    return _text(chosen(body[_LINK_HEADER.size :], _NAME).get(_IFLA_IFNAME))
 
 
 def address(body: memoryview) -> Address | None:

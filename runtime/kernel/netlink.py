@@ -48,6 +48,7 @@ _NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 _DEFAULT_MTU = 1500  # Ethernet's
 # Asked for the route that packets to the world take; nothing is sent there.
 _THE_WORLD = (ip_address("1.1.1.1"), ip_address("2606:4700:4700::1111"))
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _PRIVATE_GROUPS = 1 << 31  # upper half of the group numbers: nobody picks one by hand
 
 
@@ -134,11 +135,6 @@ class Netlink:
         links = [decode.link(message.body) for message in found]
         return [link for link in links if link.kind == kind]
 
-    def names(self) -> set[str]:
-        """Names of all links; three times as quick as the links themselves."""
-        found = self._socket.dump(messages.dump_links(None, None), "link list")
-        return {decode.link_name(message.body) for message in found}
-
     def addresses(self, index: int | None = None) -> list[Address]:
         """All addresses, or those of one link (none if it is gone)."""
         try:
@@ -150,13 +146,11 @@ class Netlink:
         decoded = (decode.address(message.body) for message in found)
         return [address for address in decoded if address is not None]
 
-    def routes(self, *, main_only: bool = False) -> list[Route]:
-        """Unicast routes of both families, those of table ``local`` left out."""
-        found = [
-            message
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for message in self._dump_routes(family, main_only)
-        ]
+    def routes(
+        self, *, main_only: bool = False, families: Iterable[int] = _FAMILIES
+    ) -> list[Route]:
+        """Unicast routes of these families, those of table ``local`` left out."""
+        found = [message for family in families for message in self._dump_routes(family, main_only)]
         decoded = (decode.route(message.body) for message in found)
         return [
             route

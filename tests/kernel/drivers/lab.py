@@ -256,6 +256,8 @@ def attach(
     endpoint_id = EndpointID(new_id())
     chosen = driver.create_endpoint(spec.id, endpoint_id, interface(*addresses, mac=mac), {})
     join = driver.join(spec.id, endpoint_id, sandbox.key, name, {})
+    if join.mark:
+        sandbox.sh(f"ip link set dev {name} alias {join.mark}")
     if configure:
         configure_inside(sandbox, name, addresses)
         for gateway in filter(None, (join.gateway, join.gateway_ipv6)):

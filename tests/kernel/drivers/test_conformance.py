@@ -19,6 +19,7 @@ from cnm import driverapi
 from cnm.driverapi import LinkFinder, NetworkDriver
 from cnm.errors import NotFound
 from cnm.repairapi import Repairable
+from cnm.runtime.kernel.netns import NetNS
 from cnm.types import EndpointID, EndpointState, NetworkSpec, SandboxKey
 
 pytestmark = pytest.mark.kernel
@@ -55,7 +56,10 @@ def join(driver: Any, spec: NetworkSpec, key: SandboxKey | None) -> EndpointStat
     endpoint_id = EndpointID(new_id())
     wanted = interface("10.77.0.2/24", "fd77::2/64")
     chosen = driver.create_endpoint(spec.id, endpoint_id, wanted, {})
-    driver.join(spec.id, endpoint_id, key, "eth0", {})
+    joined = driver.join(spec.id, endpoint_id, key, "eth0", {})
+    if key is not None and joined.mark:  # as a sandbox does
+        with NetNS(key) as inside:
+            inside.netlink().batch().set_link("eth0", alias=joined.mark).commit()
     return EndpointState(endpoint_id, chosen, key, "eth0")
 
 

@@ -134,7 +134,7 @@ def test_nothing_stays_open(box: Namespace) -> None:
 
 def test_an_ipv4_interface_has_no_ipv6_at_all(box: Namespace, open_box: Opener) -> None:
     with open_box() as sandbox:
-        assert sandbox.interface_names() == {"lo", "eth0"}
+        assert [sandbox.has_interface(name) for name in ("lo", "eth0", "eth1")] == [1, 1, 0]
         assert sandbox.add_interface(PLACED, V4_ONLY) == "eth0"
     assert box.addresses("eth0") == {"10.9.0.2/24"}
     assert ipv6_settings(box, "eth0")["disable_ipv6"] == "1"
@@ -144,6 +144,12 @@ def test_an_ipv4_interface_has_no_ipv6_at_all(box: Namespace, open_box: Opener) 
     }
     assert box.pings("10.9.0.1")
     assert box.pings("127.0.0.1")
+
+
+def test_a_link_that_was_placed_gets_its_mark(box: Namespace, open_box: Opener) -> None:
+    with open_box() as sandbox:
+        sandbox.add_interface(replace(PLACED, mark="cnm:inside:1"), V4_ONLY)
+    assert box.ip("link", "show", "eth0")[0]["ifalias"] == "cnm:inside:1"
 
 
 def test_ipv6_works_at_once_and_believes_no_router(box: Namespace, open_box: Opener) -> None:

@@ -205,9 +205,9 @@ class FakeSandbox:
     def run(self, fn: Callable[[], T]) -> T:
         return fn()
 
-    def interface_names(self) -> Collection[str]:
+    def has_interface(self, name: str) -> bool:
         placed = {name for key, name in self.kernel.links.values() if key == self.key}
-        return placed | self.kernel.foreign.get(self.key, set())
+        return name in placed | self.kernel.foreign.get(self.key, set())
 
     def add_interface(self, join: JoinInfo, interface: EndpointInterface) -> str:
         self.kernel.fault.step("add interface")
@@ -224,7 +224,9 @@ class FakeSandbox:
     def remove_routes(self, name: str, routes: Collection[StaticRoute]) -> None:
         self.kernel.taken_off += [(name, route) for route in routes]
 
-    def set_default_gateway(self, v4: DefaultRoute | None, v6: DefaultRoute | None) -> None:
+    def set_default_gateway(
+        self, v4: DefaultRoute | None, v6: DefaultRoute | None, *, v6_too: bool = True
+    ) -> None:
         self.kernel.fault.step("set default gateway")
         self.kernel.gateways[self.key] = (v4, v6)
 

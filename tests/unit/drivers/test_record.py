@@ -11,6 +11,7 @@ from cnm.drivers.bridge import firewall
 from cnm.drivers.bridge.firewall import Member
 from cnm.drivers.bridge.record import NetworkRecord
 from cnm.drivers.mac import complete
+from cnm.runtime.kernel import owner
 from cnm.types import EndpointID, EndpointInterface, IpamPool, NetworkID, NetworkSpec, PoolID
 
 ENDPOINT = EndpointID("e" * 64)
@@ -41,15 +42,16 @@ def held(found: NetworkRecord) -> set[str]:
 
 def test_an_endpoint_has_the_gateway_of_its_pool() -> None:
     interface = EndpointInterface(IPv4Interface("10.2.0.9/24"), IPv6Interface("fd01::9/64"))
-    info = record().join_info(interface, "eth0", "")
+    info = record().join_info(ENDPOINT, interface, "eth0", "")
     assert (str(info.gateway), str(info.gateway_ipv6)) == ("10.2.0.1", "fd01::1")
     assert info.placed
+    assert info.mark == owner.inside_mark(ENDPOINT)
 
 
 def test_an_internal_network_has_none() -> None:
     interface = EndpointInterface(IPv4Interface("10.2.0.9/24"), IPv6Interface("fd01::9/64"))
-    info = record(internal=True).join_info(interface, "eth0", "vp1")
-    assert (info.gateway, info.gateway_ipv6, info.placed) == (None, None, False)
+    info = record(internal=True).join_info(ENDPOINT, interface, "eth0", "vp1")
+    assert (info.gateway, info.gateway_ipv6, info.placed, info.mark) == (None, None, False, "")
 
 
 @pytest.mark.parametrize(

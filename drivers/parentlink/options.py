@@ -97,6 +97,9 @@ def check_endpoint(texts: Mapping[str, Any], driver: str) -> None:
 def split_vlan(name: str) -> tuple[str, int]:
     """Parent and VLAN of ``eth0.100``.
 
+    ``eth0.0100`` is refused, which Docker makes: a second name for one VLAN, of which the kernel
+    has one link.
+
     :raises InvalidParameter: with Docker's texts.
     """
     if "." not in name:
@@ -114,7 +117,7 @@ def split_vlan(name: str) -> tuple[str, int]:
         raise InvalidParameter(
             f"invalid subinterface vlan name {name}, example formatting is eth0.10"
         )
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and str(int(text)) == text):
         raise InvalidParameter(
             f"unable to parse a valid vlan id from: {text} (ex. eth0.10 for vlan 10)"
         )

@@ -171,6 +171,12 @@ NO_VLANS = "failed to create lan0.100 vlan link: this kernel has no 802.1Q VLANs
             InvalidParameter,
             "unable to parse a valid vlan id from: x (ex. eth0.10 for vlan 10)",
         ),
+        (
+            "lan0.00100",
+            {},
+            InvalidParameter,
+            "unable to parse a valid vlan id from: 00100 (ex. eth0.10 for vlan 10)",
+        ),
         (".100", {}, InvalidParameter, "invalid subinterface vlan name .100, example formatting"),
         ("lan0.", {}, InvalidParameter, "invalid subinterface vlan name lan0., example formatting"),
         (

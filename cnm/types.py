@@ -192,6 +192,7 @@ class JoinInfo:
     disable_gateway_service: bool = False
     name_prefix: str = ""  # of a link to be moved: its name inside shall begin so
     dns_servers: tuple[IPAddress, ...] = ()  # that came with the address from a server outside
+    dns_search: tuple[str, ...] = ()  # likewise
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,19 +172,14 @@ def test_the_parent_goes_and_comes_back(lan: Lan) -> None:
     assert (route["gateway"], route["dev"]) == ("10.7.0.254", "eth0")
 
 
-@pytest.mark.parametrize(
-    "parent",
-    [
-        pytest.param("dm", id="isolated"),
-        pytest.param("lan0.100", id="VLAN", marks=pytest.mark.needs("vlan")),
-    ],
-)
-def test_a_parent_of_ours_is_deleted_by_hand(parent: str, lan: Lan) -> None:
-    """At once, with no sweep: it is made again, and its containers are on it."""
+def test_a_parent_of_ours_is_deleted_by_hand(lan: Lan) -> None:
+    """At once, with no sweep: it is made again, and its containers are on it.
+
+    A VLAN's and ipvlan's: ``torture/test_lan_killed.py``, on the second kernel.
+    """
     create = ("create", "-d", "macvlan", "--subnet=10.17.0.0/24", "--ip-range=10.17.0.128/25")
-    options = () if parent == "dm" else ("-o", f"parent={parent}")
-    identity = lan.daemon.net(*create, *options, "lan").stdout.strip()
-    name = f"dm-{identity[:12]}" if parent == "dm" else parent
+    identity = lan.daemon.net(*create, "lan").stdout.strip()
+    name = f"dm-{identity[:12]}"
     boxes = [lan.daemon.adopt(box) for box in ("one", "two")]
     for box in ("one", "two"):
         lan.daemon.net("connect", "lan", box)
@@ -228,6 +223,17 @@ HAS = Features().has
         (
             ("-d", "macvlan", "-o", "parent=lan0.5000"),
             "vlan id must be between 1-4094, received: 5000",
+        ),
+        (
+            ("-d", "macvlan", "-o", "parent=lan0.00100"),
+            "unable to parse a valid vlan id from: 00100 (ex. eth0.10 for vlan 10)",
+        ),
+        (("-d", "macvlan", "-o", "parent=lan0.4095"), "vlan id must be between 1-4094"),
+        (
+            ("-d", "ipvlan", "-o", "parent=lan0."),
+            "invalid subinterface vlan name lan0., example formatting is eth0.10"
+            if HAS("ipvlan")
+            else "this kernel has no ipvlan (module ipvlan)",
         ),
         (("-d", "macvlan", "-o", "parent=lan0.0"), "vlan id must be between 1-4094, received: 0"),
         (

@@ -219,6 +219,22 @@ def test_what_cannot_be_is_refused_before_anything_is_touched(
     assert driver.devices() == set()
 
 
+@pytest.mark.parametrize("name", ["lan0.00100", "lan.wan", "lan0.4095", "a.b.c"])
+def test_a_link_that_is_there_may_have_any_name(
+    name: str, driver: Any, host: Host, make_place: PlaceFactory
+) -> None:
+    """It is a parent as it is, and stays when its network goes."""
+    host.sh(f"ip link set {PARENT} down; ip link set {PARENT} name {name}; ip link set {name} up")
+    spec, sandbox = lan(parent=name), make_place()
+    before = host.snapshot()
+    driver.check_network(spec)
+    driver.create_network(spec)
+    attach(driver, spec, sandbox, "10.7.0.2/24")
+    assert sandbox.pings("10.7.0.9")
+    driver.delete_network(spec.id)
+    assert host.snapshot() == before
+
+
 @pytest.mark.needs("ipvlan")
 def test_a_link_of_another_kind_is_named(driver: Any, host: Host) -> None:
     host.sh(f"ip link add other link {PARENT} type ipvlan")

@@ -225,6 +225,14 @@ HAS = Features().has
             "vlan id must be between 1-4094, received: 5000",
         ),
         (
+            ("-d", "macvlan", "-o", "parent=cnm0"),
+            "interface cnm0 belongs to network ",
+        ),
+        (
+            ("-d", "macvlan", "-o", "parnt=lan0"),
+            "unknown option parnt for driver macvlan: did you mean parent?",
+        ),
+        (
             ("-d", "macvlan", "-o", "parent=lan0.00100"),
             "unable to parse a valid vlan id from: 00100 (ex. eth0.10 for vlan 10)",
         ),

@@ -139,7 +139,16 @@ NO_VLANS = "failed to create lan0.100 vlan link: this kernel has no 802.1Q VLANs
             "requested macvlan mode 'x' is not valid, 'bridge' mode is the macvlan driver default",
         ),
         (PARENT, {"ipvlan_mode": "l2"}, InvalidParameter, "unknown option ipvlan_mode for driver"),
-        (PARENT, {"macvlan-mode": "x"}, None, ""),
+        (
+            PARENT,
+            {"macvlan-mode": "vepa"},
+            InvalidParameter,
+            "unknown option macvlan-mode for driver macvlan: did you mean macvlan_mode?",
+        ),
+        ("", {"parnt": PARENT}, InvalidParameter, "driver macvlan: did you mean parent?"),
+        ("", {"Parent": PARENT}, InvalidParameter, "driver macvlan: did you mean parent?"),
+        (PARENT, {"mode": "vepa"}, InvalidParameter, "driver macvlan: did you mean macvlan_mode?"),
+        (PARENT, {"colour": "red", "com.example.parent": "lan7"}, None, ""),
         (
             PARENT,
             {"com.docker.network.driver.mut": "1"},
@@ -233,6 +242,24 @@ def test_a_link_that_is_there_may_have_any_name(
     assert sandbox.pings("10.7.0.9")
     driver.delete_network(spec.id)
     assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("kind", ["network", "endpoint"])
+def test_what_is_made_for_others_is_no_parent(kind: str, driver: Any, host: Host) -> None:
+    """A bridge of a network became this one's, and the other network had none any more."""
+    owner = "ab" * 32
+    host.sh(f"ip link add cnm0 type bridge; ip link set cnm0 up alias cnm:{kind}:{owner}")
+    before = host.snapshot()
+    for call in (driver.check_network, driver.create_network):
+        with pytest.raises(Forbidden, match=f"cnm0 belongs to {kind} abababababab: it can be no"):
+            call(lan(parent="cnm0"))
+    assert host.snapshot() == before
+
+
+def test_a_daemon_in_a_container_has_its_link_as_parent(driver: Any, host: Host) -> None:
+    """Which carries the mark of the daemon outside."""
+    host.sh(f"ip link set {PARENT} alias cnm:inside:{'ab' * 32}")
+    driver.check_network(lan())
 
 
 @pytest.mark.needs("ipvlan")

@@ -45,8 +45,10 @@ engine() {
 }
 [ -d "$1/plugins" ] || engine exec "$1" "$2"
 # where dockerd looks for plugins is fixed: it gets a /run of its own
+mount --bind "$1" /mnt
 mount -t tmpfs tmpfs /run
-mkdir -p /run/docker/plugins
+mkdir -p /run/docker/plugins "$1"
+mount --bind /mnt "$1"  # below /run on the second kernel
 mount --bind "$1/plugins" /run/docker/plugins
 while :; do
   while [ -e "$1/hold" ]; do sleep 0.05; done
@@ -177,7 +179,8 @@ class Dockerd:
         # unshare's child is the first process of the process namespace: with it the kernel
         # ends everything inside. unshare, its parent, is left to reap it.
         for pid in _children(self._process.pid) or [self._process.pid]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # its start failed
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 

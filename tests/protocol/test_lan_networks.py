@@ -172,14 +172,20 @@ def test_the_parent_goes_and_comes_back(lan: Lan) -> None:
     assert (route["gateway"], route["dev"]) == ("10.7.0.254", "eth0")
 
 
-def test_a_parent_of_ours_is_deleted_by_hand(lan: Lan) -> None:
-    """At once, with no sweep: it is made again, and its containers are on it.
-
-    A VLAN's and ipvlan's: ``torture/test_lan_killed.py``, on the second kernel.
-    """
+@pytest.mark.parametrize(
+    "parent",
+    [
+        pytest.param("dm", id="isolated"),
+        # eight commands and a daemon: half a minute there
+        pytest.param("lan0.100", id="VLAN", marks=[pytest.mark.needs("vlan"), pytest.mark.slow]),
+    ],
+)
+def test_a_parent_of_ours_is_deleted_by_hand(parent: str, lan: Lan) -> None:
+    """At once, with no sweep: it is made again, and its containers are on it."""
     create = ("create", "-d", "macvlan", "--subnet=10.17.0.0/24", "--ip-range=10.17.0.128/25")
-    identity = lan.daemon.net(*create, "lan").stdout.strip()
-    name = f"dm-{identity[:12]}"
+    options = () if parent == "dm" else ("-o", f"parent={parent}")
+    identity = lan.daemon.net(*create, *options, "lan").stdout.strip()
+    name = f"dm-{identity[:12]}" if parent == "dm" else parent
     boxes = [lan.daemon.adopt(box) for box in ("one", "two")]
     for box in ("one", "two"):
         lan.daemon.net("connect", "lan", box)

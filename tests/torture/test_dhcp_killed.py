@@ -52,9 +52,9 @@ class DhcpScene(Scene):
         daemon.connect("calm", "left")
         daemon.connect("calm", "right")
 
-    def victim(self) -> str:
-        """Make the network under torture; its id."""
-        return self.daemon.create("victim", **WISH)
+    def victim(self) -> None:
+        """Make the network under torture."""
+        self.daemon.create("victim", **WISH)
 
     def assert_sound(self) -> None:
         """Store, kernel and server agree."""

@@ -41,9 +41,9 @@ class Scene:
         daemon.connect("calm", "left")
         daemon.connect("calm", "right")
 
-    def victim(self) -> str:
-        """Make the network under torture; its id."""
-        return self.daemon.create("victim", **DUAL)
+    def victim(self) -> None:
+        """Make the network under torture."""
+        self.daemon.create("victim", **DUAL)
 
     def assert_sound(self) -> None:
         """Store and kernel agree, by the daemon's own word and by the machine's tools."""

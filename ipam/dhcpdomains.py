@@ -12,6 +12,7 @@ from collections.abc import Iterator
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _LONGEST = 253  # characters (RFC 1035, 2.3.4)
+_LABELS = 127  # that fit into it
 _POINTER = 0xC0  # the two bits of a length that make it one (RFC 1035, 4.1.4)
 
 
@@ -39,19 +40,21 @@ def _names(data: bytes) -> Iterator[str]:
 def _name(data: bytes, position: int) -> tuple[str, int]:
     """The name at a place, and where the next one begins.
 
-    :raises IndexError: it is cut short, or a pointer does not lead back (and so may go in circles).
+    :raises IndexError: it is cut short, or its pointers lead nowhere. Each leads further back, so
+        that they end; more than a name has labels are somebody's who wants to keep us busy.
     """
     labels: list[str] = []
+    next_one, before, pointers = 0, position, 0
     while (length := data[position]) != 0:
         if length & _POINTER:
             target = (length & ~_POINTER) << 8 | data[position + 1]
-            if length & _POINTER != _POINTER or target >= position:
+            pointers += 1
+            if length & _POINTER != _POINTER or target >= before or pointers > _LABELS:
                 raise IndexError(target)
-            rest, _ = _name(data[:position], target)
-            return ".".join([*labels, rest]), position + 2
+            next_one = next_one or position + 2
+            position = before = target
+            continue
         end = position + 1 + length
-        if end >= len(data):
-            raise IndexError(end)
         labels.append(data[position + 1 : end].decode("ascii"))
         position = end
-    return ".".join(labels), position + 1
+    return ".".join(labels), next_one or position + 1

@@ -142,6 +142,15 @@ def test_domains_to_search(options: bytes, found: tuple[str, ...]) -> None:
     assert heard(options).search == found
 
 
+def test_pointers_to_pointers_end() -> None:
+    """As many as a jumbo frame holds, each to the one before."""
+    chain = b"\x01a\x00" + b"".join(
+        (0xC000 | target).to_bytes(2, "big") for target in (0, *range(3, 8192, 2))
+    )
+    assert decode_domains(chain) == ()
+    assert decode_domains(b"\x01a\x00\xc0\x00\xc0\x03\xc0\x05") == ("a", "a", "a", "a")
+
+
 @given(st.binary(max_size=200))
 def test_domains_of_rubbish_can_be_searched(data: bytes) -> None:
     assert all(map(is_domain, decode_domains(data)))

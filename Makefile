@@ -37,7 +37,7 @@ vmtest: setup ## only the tests that need the VM lab
 	@$(PYTEST) -v -m "not slow" --vm only tests
 
 torture: setup ## SIGKILL at every kernel step of every verb and of labs; the largest labs
-	@$(PYTEST) -n $(WORKERS) --dist=worksteal -m slow tests/torture tests/lab tests/kernel
+	@$(PYTEST) -n $(WORKERS) --dist=worksteal -m slow tests/torture tests/lab tests/kernel tests/protocol
 
 soak: setup ## ten minutes of connect and disconnect, a million packets, a thousand containers
 	@$(PYTEST) -m slow -s tests/soak

@@ -208,6 +208,14 @@ class LeaseAudit(Protocol, metaclass=Ability):
 
 
 @runtime_checkable
+class PoolChecker(Protocol, metaclass=Ability):
+    """Optional: tells before anything is made what it would refuse."""
+
+    def check_pool(self, request: PoolRequest) -> None:
+        """:raises CNMError: as ``request_pool``, as far as the request alone decides."""
+
+
+@runtime_checkable
 class PresenceChecker(Protocol, metaclass=Ability):
     """Optional: a driver that may not be there (it runs in somebody else's process)."""
 
@@ -243,6 +251,7 @@ class LeasedFrom:
     gateway: IPAddress | None = None
     routes: tuple[StaticRoute, ...] = ()
     dns_servers: tuple[IPAddress, ...] = ()
+    search: tuple[str, ...] = ()  # domains
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,7 @@ class JoinInfo:
     name_prefix: str = ""  # of a link to be moved: its name inside shall begin so
     mark: str = ""
     dns_servers: tuple[IPAddress, ...] = ()  # that came with the address from a server outside
+    dns_search: tuple[str, ...] = ()  # likewise
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def create(context: IpamContext) -> DhcpIpam:
 
 
 class DhcpIpam:
-    """``IpamDriver``, ``IpamCapable``, ``Leasing`` and ``LeaseAudit``.
+    """``IpamDriver``, ``IpamCapable``, ``PoolChecker``, ``Leasing`` and ``LeaseAudit``.
 
     :raises StoreError: what was kept cannot be read.
     """
@@ -126,6 +126,11 @@ class DhcpIpam:
         return SPACE, SPACE
 
     # pools
+
+    def check_pool(self, request: PoolRequest) -> None:
+        """See ``PoolChecker``: what ``request_pool`` would refuse."""
+        _checked(request)
+        _timeout(request.options)
 
     def request_pool(self, request: PoolRequest) -> AllocatedPool:
         """The wanted subnet, or ``0.0.0.0/0``: whatever the server gives.
@@ -327,7 +332,7 @@ def _identity(mac: str, hostname: str) -> Identity:
 
 
 def _facts(lease: Lease) -> LeasedFrom:
-    return LeasedFrom(lease.server, lease.gateway, lease.routes, lease.dns_servers)
+    return LeasedFrom(lease.server, lease.gateway, lease.routes, lease.dns_servers, lease.search)
 
 
 def _checked(request: PoolRequest) -> IPv4Network:
@@ -335,8 +340,8 @@ def _checked(request: PoolRequest) -> IPv4Network:
         raise InvalidParameter(f"unknown address space: {request.address_space}")
     if request.v6 or request.pool is not None and not isinstance(request.pool, IPv4Network):
         raise InvalidParameter(
-            "the dhcp IPAM driver gives IPv4 addresses only: leave --ipv6 out, or use another "
-            "--ipam-driver"
+            "DHCPv6 is not supported: the dhcp IPAM driver gives IPv4 addresses only; leave --ipv6 "
+            "out, or use another --ipam-driver"
         )
     if request.sub_pool is not None:
         raise InvalidParameter(

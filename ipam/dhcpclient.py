@@ -62,6 +62,7 @@ class Lease:
     gateway: IPv4Address | None = None
     routes: tuple[StaticRoute, ...] = ()
     dns_servers: tuple[IPv4Address, ...] = ()
+    search: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ class Client:
             gateway,
             routes,
             message.dns_servers,
+            message.search,
         )
         self.expired = False
         self._bind()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
+from cnm.ipam import dhcpdomains
 from cnm.types import StaticRoute
 
 CLIENT_PORT, SERVER_PORT = 68, 67
@@ -47,6 +48,7 @@ class Option(enum.IntEnum):
     ROUTER = 3
     DNS = 6
     HOSTNAME = 12
+    DOMAIN = 15
     REQUESTED = 50
     LEASE_TIME = 51
     OVERLOAD = 52
@@ -58,6 +60,7 @@ class Option(enum.IntEnum):
     T1 = 58
     T2 = 59
     CLIENT_ID = 61
+    SEARCH = 119
     ROUTES = 121
     END = 255
 
@@ -68,12 +71,15 @@ _WANTED = bytes(
         Option.ROUTES,
         Option.ROUTER,
         Option.DNS,
+        Option.DOMAIN,
+        Option.SEARCH,
         Option.LEASE_TIME,
         Option.T1,
         Option.T2,
     ]
 )
 _DNS_SERVERS = 3  # resolv.conf(5) has no more
+_SEARCH_DOMAINS = 6  # what every resolver of libc takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,17 @@ class Message:
             and int(item) != 0xFFFFFFFF
         ]
         return tuple(dict.fromkeys(usable))[:_DNS_SERVERS]
+
+    @property
+    def search(self) -> tuple[str, ...]:
+        """Domains to search: those of the list (RFC 3397), else the one domain (RFC 2132).
+
+        Some servers put several, with spaces, into the place of the one.
+        """
+        listed = dhcpdomains.decode(self.options.get(Option.SEARCH, b""))
+        domain = self.options.get(Option.DOMAIN, b"").decode("ascii", "replace")
+        named = [text for text in domain.rstrip("\0").split(" ") if dhcpdomains.is_domain(text)]
+        return tuple(dict.fromkeys(listed or named))[:_SEARCH_DOMAINS]
 
     @property
     def text(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from cnm import ipamapi
@@ -66,25 +66,25 @@ class Addressing:
         :raises InvalidParameter: no default pool is free.
         """
         ipam = self._registry.ipam(network.ipam_driver)
-        families = [(4, skip_gateway[0])] if network.enable_ipv4 else []
-        families += [(6, skip_gateway[1])] if network.enable_ipv6 else []
         pools: list[IpamPool] = []
         with self._held(network), Undo() as undo:
-            for version, skip in families:
-                wishes = [
-                    config
-                    for config in network.ipam_config
-                    if config.subnet and config.subnet.version == version
-                ]
-                for wish in wishes or [IpamConfig()]:
-                    self._refuse_taken(wish.subnet, own_devices)
-                    pool = self._request_pool(ipam, network, wish, version, skip)
-                    undo.push(self._release_pool, ipam, pool)
-                    pools.append(pool)
+            for version, wish in _wishes(network):
+                self._refuse_taken(wish.subnet, own_devices)
+                skip = skip_gateway[version == 6]
+                pool = self._request_pool(ipam, network, wish, version, skip)
+                undo.push(self._release_pool, ipam, pool)
+                pools.append(pool)
         ipv4 = tuple(pool for pool in pools if pool.pool.version == 4)
         ipv6 = tuple(pool for pool in pools if pool.pool.version == 6)
         shown = tuple(_shown(pool) for pool in ipv4 + ipv6)
         return replace(network, ipv4=ipv4, ipv6=ipv6, ipam_config=shown)
+
+    def check_pools(self, network: Network) -> None:
+        """:raises CNMError: the IPAM driver would refuse what is asked for; nothing is changed."""
+        ipam = self._registry.ipam(network.ipam_driver)
+        if isinstance(ipam, ipamapi.PoolChecker):
+            for version, wish in _wishes(network):
+                ipam.check_pool(self._pool_request(ipam, network, wish, version))
 
     def _refuse_taken(self, subnet: IPNetwork | None, own_devices: set[str]) -> None:
         if subnet is None or subnets.is_size_only(subnet):
@@ -95,16 +95,7 @@ class Addressing:
     def _request_pool(
         self, ipam: IpamDriver, network: Network, wish: IpamConfig, version: int, skip: bool
     ) -> IpamPool:
-        local, _ = ipam.default_address_spaces()
-        chosen = wish.subnet is None or subnets.is_size_only(wish.subnet)
-        request = PoolRequest(
-            local,
-            wish.subnet,
-            wish.ip_range,
-            network.ipam_options or {},
-            version == 6,
-            self._routed(version) if chosen else (),
-        )
+        request = self._pool_request(ipam, network, wish, version)
         try:
             granted = ipam.request_pool(request)
         except PoolOverlap as error:
@@ -112,10 +103,12 @@ class Addressing:
             raise Forbidden(
                 f"invalid pool request: {error}: {wish.subnet} overlaps {error.pool}"
             ) from error
-        pool = IpamPool(granted.pool_id, local, granted.pool, ip_range=wish.ip_range)
+        pool = IpamPool(
+            granted.pool_id, request.address_space, granted.pool, ip_range=wish.ip_range
+        )
         with Undo() as undo:
             undo.push(self._release_pool, ipam, pool)
-            if chosen and pool.pool.prefixlen:  # a driver of others may offer anything
+            if _is_chosen(wish) and pool.pool.prefixlen:  # a driver of others may offer anything
                 _refuse_unusable(ipam, pool)
                 subnets.refuse_overlap(pool.pool, self._state.networks())
             gateway, leased = self._gateway(ipam, pool, wish, granted.data, skip)
@@ -125,6 +118,19 @@ class Addressing:
                 for name, address in wish.aux_addresses.items()
             }
         return replace(pool, aux_addresses=aux)
+
+    def _pool_request(
+        self, ipam: IpamDriver, network: Network, wish: IpamConfig, version: int
+    ) -> PoolRequest:
+        local, _ = ipam.default_address_spaces()
+        return PoolRequest(
+            local,
+            wish.subnet,
+            wish.ip_range,
+            network.ipam_options or {},
+            version == 6,
+            self._routed(version) if _is_chosen(wish) else (),
+        )
 
     def _gateway(
         self,
@@ -330,6 +336,23 @@ class Addressing:
                 with contextlib.suppress(NotFound):  # the network is being removed just now
                     found[str(pool.pool)] = ipam.usage(pool.pool_id)
             return found
+
+
+def _wishes(network: Network) -> Iterator[tuple[int, IpamConfig]]:
+    """Family and wish of each pool that a network asks for."""
+    enabled = {4: network.enable_ipv4, 6: network.enable_ipv6}
+    for version in (version for version in enabled if enabled[version]):
+        named = [
+            config
+            for config in network.ipam_config
+            if config.subnet and config.subnet.version == version
+        ]
+        yield from ((version, wish) for wish in named or [IpamConfig()])
+
+
+def _is_chosen(wish: IpamConfig) -> bool:
+    """Whether the IPAM driver chooses the subnet."""
+    return wish.subnet is None or subnets.is_size_only(wish.subnet)
 
 
 def _refuse_unusable(ipam: IpamDriver, pool: IpamPool) -> None:

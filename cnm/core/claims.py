@@ -198,10 +198,13 @@ class Claims:
 
 
 def with_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInfo:
-    """And with name servers. A network's own gateway counts more, and an internal one has none."""
+    """And with name servers and domains.
+
+    A network's own gateway counts more, and an internal network has none.
+    """
     if network.internal:
         return join
-    join = replace(join, dns_servers=leased.dns_servers)
+    join = replace(join, dns_servers=leased.dns_servers, dns_search=leased.search)
     if any(pool.gateway for pool in network.ipv4):
         return join
     gateway = leased.gateway
@@ -214,7 +217,7 @@ def with_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInf
 
 def without_routes(network: Network, join: JoinInfo, leased: LeasedFrom) -> JoinInfo:
     """The inverse of :func:`with_routes`."""
-    join = replace(join, dns_servers=())
+    join = replace(join, dns_servers=(), dns_search=())
     if network.internal or any(pool.gateway for pool in network.ipv4):
         return join
     own = tuple(route for route in join.static_routes if route not in leased.routes)

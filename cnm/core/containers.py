@@ -381,9 +381,14 @@ class Containers:
                 definition = replace(record.definition, endpoints=wishes)
                 record = replace(record, definition=definition)
                 self._state.write(put=[record])
-            if record.status is ContainerStatus.RUNNING:
-                self._write_hosts(record)
-                self._write_resolv_conf(record)
+            self.readdressed(container_id)
+
+    def readdressed(self, container_id: SandboxID) -> None:
+        """Tell a container its new addresses and name servers. The caller holds its lock."""
+        record = self._state.container(container_id)
+        if record is not None and record.status is ContainerStatus.RUNNING:
+            self._write_hosts(record)
+            self._write_resolv_conf(record)
 
     def _refresh_linked(self, target: ContainerRecord) -> None:
         """Those that are linked with it see its new address."""

@@ -170,6 +170,8 @@ class Networks:
         probe = network.options.get(labels.CONFLICT_PROBE, "true")
         labels.parse_bool(labels.CONFLICT_PROBE, probe)
         self._addressing.check_wire(network, self._wires.wire(network))
+        if driver.capability.addressed:
+            self._addressing.check_pools(network)
 
     def _with_config_from(self, request: NetworkRequest) -> NetworkRequest:
         if not request.config_from:

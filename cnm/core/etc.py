@@ -41,11 +41,13 @@ class Etc:
         files: ContainerFiles,
         settings: ContainerSettings,
         has_resolver: Callable[[SandboxID], bool],
+        leased_search: Callable[[SandboxID], tuple[str, ...]],
     ) -> None:
         self._state = state
         self._files = files
         self._settings = settings
         self._has_resolver = has_resolver
+        self._leased_search = leased_search
 
     def prepare(self, record: ContainerRecord) -> None:
         """Write all three. One that shares another's stack has that one's files, too.
@@ -103,7 +105,7 @@ class Etc:
         found = resolvconf.overridden(
             host_resolv_conf(),
             wish.servers or settings.dns,
-            wish.search or settings.dns_search,
+            wish.search or settings.dns_search or self._leased_search(record.id),
             wish.options or settings.dns_options,
         )
         if self._has_resolver(record.id):

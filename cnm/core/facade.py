@@ -190,6 +190,7 @@ def build(
         naming,
         wires,
         reconciler.network_changed,
+        containers.readdressed,
     )
     inspector = Inspector(state, addressing)
     ports = Ports(state, locks, publishing, registry, events)

@@ -22,9 +22,12 @@ from cnm.sandboxapi import PlacedInterface, SandboxProvider
 from cnm.types import (
     Endpoint,
     EndpointID,
+    IPAddress,
     Network,
     NetworkID,
     Phase,
+    PoolID,
+    SandboxID,
     SandboxRecord,
     SandboxStatus,
 )
@@ -46,8 +49,10 @@ class LeaseKeeper:
         naming: Naming,
         wires: WireGuard,
         look_after: Callable[[NetworkID], object],
+        tell_container: Callable[[SandboxID], object],
     ) -> None:
-        """``look_after``: puts a network's side on the host right, by its records."""
+        """``look_after``: puts a network's side on the host right, by its records.
+        ``tell_container``: writes what a container finds of its addresses in /etc."""
         self._state = state
         self._registry = registry
         self._locks = locks
@@ -57,6 +62,7 @@ class LeaseKeeper:
         self._naming = naming
         self._wires = wires
         self._look_after = look_after
+        self._tell_container = tell_container
 
     def begin(self) -> None:
         """Renew leases from now on, those of an earlier daemon too."""
@@ -71,9 +77,10 @@ class LeaseKeeper:
                 ipam.close()
 
     def _changed(self, ipam_driver: str, change: LeaseChange) -> None:
-        found = self._holder(ipam_driver, change)
+        found = self._holder(ipam_driver, change.pool_id, change.address)
         if found is None:
-            return  # it is on its way in or out: whoever does that has the lease as it is
+            self._finish(ipam_driver, change)
+            return
         if change.becomes is None:
             self._tell_expired(found, change)
             return
@@ -84,13 +91,23 @@ class LeaseKeeper:
             self._change(found.id, change)
         self._look_after(found.network_id)  # what the driver made for the old address
 
-    def _holder(self, ipam_driver: str, change: LeaseChange) -> Endpoint | None:
+    def _finish(self, ipam_driver: str, change: LeaseChange) -> None:
+        """Who is on its way in or out has the lease as it is. Who has the new address had it
+        when an earlier daemon was killed, perhaps just before it told the container."""
+        if change.becomes is None:
+            return
+        found = self._holder(ipam_driver, change.pool_id, change.becomes.ip)
+        if found is not None:
+            with self._locks.sandbox(found.sandbox_id):
+                self._tell_container(found.sandbox_id)
+
+    def _holder(self, ipam_driver: str, pool_id: PoolID, address: IPAddress) -> Endpoint | None:
         for network in self._state.networks():
             if network.ipam_driver != ipam_driver:
                 continue
-            if any(pool.pool_id == change.pool_id for pool in network.ipv4):
+            if any(pool.pool_id == pool_id for pool in network.ipv4):
                 for endpoint in self._state.endpoints_of_network(network.id):
-                    if _has(endpoint, change):
+                    if _has(endpoint, address):
                         return endpoint
         return None
 
@@ -99,7 +116,12 @@ class LeaseKeeper:
         endpoint = self._state.endpoint(endpoint_id)
         network = self._state.network(endpoint.network_id) if endpoint else None
         record = self._state.sandbox(endpoint.sandbox_id) if endpoint else None
-        if endpoint is None or network is None or record is None or not _has(endpoint, change):
+        if (
+            endpoint is None
+            or network is None
+            or record is None
+            or not _has(endpoint, change.address)
+        ):
             return
         assert isinstance(change.becomes, IPv4Interface)
         interface = replace(endpoint.interface, address=change.becomes)
@@ -116,6 +138,7 @@ class LeaseKeeper:
             self._naming.readdressed(network, record, fresh)
             self._wires.changed(network)
             self._connections.move_ports(record)  # where a gateway comes or goes
+            self._tell_container(record.id)
         self._tell_changed(network, endpoint, change)
 
     def _readdress(self, record: SandboxRecord, before: Endpoint, after: Endpoint) -> None:
@@ -172,7 +195,7 @@ class LeaseKeeper:
         self._events.publish("network", action, network.id, {**attributes, **more})
 
 
-def _has(endpoint: Endpoint, change: LeaseChange) -> bool:
-    address = endpoint.interface.address
+def _has(endpoint: Endpoint, address: IPAddress) -> bool:
+    held = endpoint.interface.address
     settled = endpoint.phase in (Phase.ACTIVE, Phase.RESERVED)
-    return settled and address is not None and address.ip == change.address
+    return settled and held is not None and held.ip == address

@@ -108,6 +108,12 @@ class Naming:
         """Whether a sandbox is served, or will be when it is joined to its networks."""
         return self._service.serves(sandbox_id) or bool(self.view(sandbox_id).networks)
 
+    def leased_search(self, sandbox_id: SandboxID) -> tuple[str, ...]:
+        """Domains to search that came with an address: those of the network of its way out."""
+        joined = self._joined(sandbox_id, None)
+        first = joined[0][0].join if joined else None
+        return first.dns_search if first is not None else ()
+
     def named(self, record: SandboxRecord, endpoint: Endpoint) -> NamedEndpoint:
         """An endpoint as the resolver is told of it."""
         interface = endpoint.interface

@@ -74,7 +74,7 @@ class Runs:
         self._runtime = machinery.runtime
         self.files = files
         self._registered: dict[str, ContainerSpec] = {}
-        self.etc = Etc(state, files, machinery.settings, naming.has_resolver)
+        self.etc = Etc(state, files, machinery.settings, naming.has_resolver, naming.leased_search)
 
     def key(self, container_id: str) -> SandboxKey:
         """Where a container's own network namespace is."""

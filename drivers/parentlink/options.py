@@ -1,12 +1,14 @@
 """Options of networks on a parent link: strings in, frozen values out.
 
 Keys are Docker's. An unknown key below ``com.docker.network.``, or one of the other such
-driver, is refused by name; keys of others stay in the network's record and mean nothing here.
+driver, is refused by name, and so is a slip of a key; keys of others stay in the network's record
+and mean nothing here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +38,7 @@ _ENDPOINT_WIRE_KEYS = frozenset(
         labels.PORT_MAP,
     }
 )
+_ALIKE = 0.8  # of 1: one letter of six wrong, left out or twice
 _RELATED = ("macvlan_", "ipvlan_", labels.HOST_ACCESS)
 
 
@@ -76,6 +79,10 @@ def read(
             found[key] = known[key](key, str(text))
         elif _is_mistake(key, _WIRE_KEYS):
             raise InvalidParameter(f"unknown option {key} for driver {driver}")
+        elif meant := _meant(key, known):
+            raise InvalidParameter(
+                f"unknown option {key} for driver {driver}: did you mean {meant}?"
+            )
     if found.get(labels.PARENT) == "lo":
         raise InvalidParameter(f"loopback interface is not a valid {driver} parent link")
     mtu = found.get(labels.MTU)
@@ -97,6 +104,9 @@ def check_endpoint(texts: Mapping[str, Any], driver: str) -> None:
 def split_vlan(name: str) -> tuple[str, int]:
     """Parent and VLAN of ``eth0.100``.
 
+    ``eth0.0100`` is refused, which Docker makes: a second name for one VLAN, of which the kernel
+    has one link.
+
     :raises InvalidParameter: with Docker's texts.
     """
     if "." not in name:
@@ -114,7 +124,7 @@ def split_vlan(name: str) -> tuple[str, int]:
         raise InvalidParameter(
             f"invalid subinterface vlan name {name}, example formatting is eth0.10"
         )
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and str(int(text)) == text):
         raise InvalidParameter(
             f"unable to parse a valid vlan id from: {text} (ex. eth0.10 for vlan 10)"
         )
@@ -126,6 +136,17 @@ def split_vlan(name: str) -> tuple[str, int]:
 
 def _is_mistake(key: str, written: frozenset[str]) -> bool:
     return key.startswith((f"{labels.PREFIX}.", *_RELATED)) and key not in written
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    """Which of our keys that have no dot it is a slip of; empty: it is somebody else's.
+
+    ``parnt=eth0`` would otherwise make a network that leads nowhere.
+    """
+    own = [name for name in known if "." not in name]
+    found = [name for name in own if name.endswith(f"_{key}")]
+    found += difflib.get_close_matches(key.lower(), own, 1, _ALIKE)
+    return found[0] if found else ""
 
 
 def _parent(key: str, text: str) -> str:

@@ -130,6 +130,8 @@ class Parents:
     def _refuse_unusable(self, wanted: NetworkRecord, found: Link) -> None:
         if wanted.isolated and found.alias != wanted.mark:
             raise Forbidden(f"the host's link {found.name} has the name that our parent needs")
+        if not wanted.isolated:
+            _refuse_made_for_others(found)
         mtu = wanted.options.mtu
         if mtu is not None and mtu > found.mtu:
             raise InvalidParameter(
@@ -228,6 +230,15 @@ def missing_feature(what: str, kind: str) -> KernelError:
     """The refusal of what this kernel cannot do."""
     detail = f"this kernel has no {_FEATURES[kind]} (module {_MODULES[kind]})"
     return KernelError(errno.EOPNOTSUPP, what, detail)
+
+
+def _refuse_made_for_others(found: Link) -> None:
+    """Bridges of networks, endpoints' links, the host's way: others' records have them."""
+    mark = owner.parse(found.alias)
+    if mark is not None and mark[0] != owner.INSIDE and found.kind != "vlan":
+        raise Forbidden(
+            f"interface {found.name} belongs to {mark[0]} {mark[1][:12]}: it can be no parent"
+        )
 
 
 def _is_ours(found: Link) -> bool:

@@ -48,7 +48,7 @@ class Pair:
             ["docker", "-H", f"unix://{self.docker.socket}", *words],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=patient(120),
             check=False,
             stdin=subprocess.DEVNULL,
         )

@@ -176,7 +176,8 @@ def test_the_parent_goes_and_comes_back(lan: Lan) -> None:
     "parent",
     [
         pytest.param("dm", id="isolated"),
-        pytest.param("lan0.100", id="VLAN", marks=pytest.mark.needs("vlan")),
+        # eight commands and a daemon: half a minute there
+        pytest.param("lan0.100", id="VLAN", marks=[pytest.mark.needs("vlan"), pytest.mark.slow]),
     ],
 )
 def test_a_parent_of_ours_is_deleted_by_hand(parent: str, lan: Lan) -> None:
@@ -228,6 +229,25 @@ HAS = Features().has
         (
             ("-d", "macvlan", "-o", "parent=lan0.5000"),
             "vlan id must be between 1-4094, received: 5000",
+        ),
+        (
+            ("-d", "macvlan", "-o", "parent=cnm0"),
+            "interface cnm0 belongs to network ",
+        ),
+        (
+            ("-d", "macvlan", "-o", "parnt=lan0"),
+            "unknown option parnt for driver macvlan: did you mean parent?",
+        ),
+        (
+            ("-d", "macvlan", "-o", "parent=lan0.00100"),
+            "unable to parse a valid vlan id from: 00100 (ex. eth0.10 for vlan 10)",
+        ),
+        (("-d", "macvlan", "-o", "parent=lan0.4095"), "vlan id must be between 1-4094"),
+        (
+            ("-d", "ipvlan", "-o", "parent=lan0."),
+            "invalid subinterface vlan name lan0., example formatting is eth0.10"
+            if HAS("ipvlan")
+            else "this kernel has no ipvlan (module ipvlan)",
         ),
         (("-d", "macvlan", "-o", "parent=lan0.0"), "vlan id must be between 1-4094, received: 0"),
         (

@@ -163,7 +163,8 @@ class Outside(Chooser):
         if self._run is not None or self._trouble or not self.there:
             return
         try:
-            self._run = SecondKernelRun(self._config.rootpath, self.there)
+            slow = self._config.getoption("markexpr") == "slow"
+            self._run = SecondKernelRun(self._config.rootpath, self.there, slow=slow)
         except VMError as error:
             self._trouble = str(error)
 

@@ -14,7 +14,6 @@ import os
 import random
 from collections.abc import Callable
 
-from livedaemon import run
 from torture.stepkiller import StepKiller
 from torture.verbs import Scene, Verb
 
@@ -70,8 +69,7 @@ def kill_and_judge(scene: Scene, verb: Verb, when: int) -> int | None:
     killed_at = kill(scene, verb, when)
     if killed_at is not None:
         scene.daemon.wait_for_exit()
-        calm = scene.daemon.containers["left"]  # its traffic does not need the daemon
-        run("ip", "netns", "exec", calm, "ping", "-c", "1", "-W", "5", scene.beside)
+        scene.assert_others_go_on()
         scene.daemon.start()
     scene.assert_sound()
     assert verb.done(scene) or (killed_at is not None and verb.untouched(scene))

@@ -6,6 +6,7 @@ that sit on a parent leave no trace beside it, and must be found all the same.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from livedaemon import run
 from patience import patient
 from peers.cnmd import Cnmd
 from torture import judge
-from torture.killing import NOBODY, Record, chosen_seed, every_step, sample
+from torture.killing import NOBODY, Record, chosen_seed, every_step, kill_and_judge, sample
 from torture.verbs import NETWORK_VERBS, Scene
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(patient(240))]
@@ -52,24 +53,27 @@ NAMES = [
     pytest.param(name, marks=[pytest.mark.needs(*NEEDS[name])] if name in NEEDS else [])
     for name in CASES
 ]
-# Of those for the second kernel none: two starts of a daemon take minutes there. Every step of the
-# drivers' own is killed there (kernel/drivers/test_lan_killed_at_each_step.py); what is around
-# them is the same for all.
+# Of those for the second kernel one kill in all (test_one_there): each takes 13 s there. Every step
+# of the drivers' own is killed there (kernel/drivers/test_lan_killed_at_each_step.py).
 SAMPLED = [name for name in CASES if name not in NEEDS]
+LAST_STEPS = {"create": 30, "connect": 23, "disconnect": 14, "rm": 14}  # no verb takes fewer
 
 
 class LanScene(Scene):
     """A host with a LAN, and two containers on a network of the case that nobody touches."""
 
     def __init__(self, daemon: Cnmd, case: Case) -> None:
-        self.daemon, self.case = daemon, case
-        lan = f"ip link add {PARENT} type veth peer name {PARENT}peer; ip link set {PARENT} up"
-        run("ip", "netns", "exec", daemon.netns, "sh", "-c", f"{lan}; ip link set {PARENT}peer up")
+        self._wire(daemon, case)
         for name in ("left", "right", "free"):
             daemon.adopt(name)
         daemon.create("calm", Driver=case.driver, **pools("10.78.0"))
         daemon.connect("calm", "left")
         daemon.connect("calm", "right")
+
+    def _wire(self, daemon: Cnmd, case: Case) -> None:
+        self.daemon, self.case = daemon, case
+        lan = f"ip link add {PARENT} type veth peer name {PARENT}peer; ip link set {PARENT} up"
+        run("ip", "netns", "exec", daemon.netns, "sh", "-c", f"{lan}; ip link set {PARENT}peer up")
 
     def victim(self) -> None:
         """Make it."""
@@ -86,6 +90,17 @@ class LanScene(Scene):
         rows = self.daemon.api.call("GET", "/networks")
         found = [self.daemon.api.call("GET", f"/networks/{row['Id']}") for row in rows]
         return [item for item in found if item["Driver"] == self.case.driver]
+
+
+class LonelyScene(LanScene):
+    """The same without the two: for the second kernel, where each of them takes seconds."""
+
+    def __init__(self, daemon: Cnmd, case: Case) -> None:
+        self._wire(daemon, case)
+        daemon.adopt("free")
+
+    def assert_others_go_on(self) -> None:
+        """Nobody else is there."""
 
 
 def pools(prefix: str, host: str = "") -> Facts:
@@ -116,6 +131,19 @@ def test_sample(scene: LanScene, name: str, record_property: Record) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_step(scene: LanScene, verb_name: str, record_property: Record) -> None:
     every_step(scene, NETWORK_VERBS[verb_name], record_property)
+
+
+@pytest.mark.needs("ipvlan", "vlan")
+def test_one_there(record_property: Record) -> None:
+    """A verb and a step by chance."""
+    seed = chosen_seed()
+    chance = random.Random(seed)
+    name, verb = chance.choice(sorted(NEEDS)), chance.choice(sorted(NETWORK_VERBS))
+    when = chance.randint(1, LAST_STEPS[verb])
+    record_property(f"SEED={seed}", f"{name}: {verb} killed at step {when}")
+    with Cnmd("--dns", NOBODY) as daemon:
+        scene = LonelyScene(daemon, CASES[name])
+        kill_and_judge(scene, NETWORK_VERBS[verb], when)
 
 
 def differences(scene: LanScene) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from livedaemon import run
 from peers.api import ApiError
 from peers.cnmd import Cnmd
 from torture import judge
@@ -48,6 +49,11 @@ class Scene:
         """Store and kernel agree, by the daemon's own word and by the machine's tools."""
         assert self.daemon.sweep() == []
         assert judge.differences(self.daemon) == []
+
+    def assert_others_go_on(self) -> None:
+        """Whoever has nothing to do with it needs no daemon."""
+        calm = self.daemon.containers["left"]
+        run("ip", "netns", "exec", calm, "ping", "-c", "1", "-W", "5", self.beside)
 
     def networks(self) -> set[str]:
         """Names of the networks that a user made."""

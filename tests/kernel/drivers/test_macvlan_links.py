@@ -139,7 +139,16 @@ NO_VLANS = "failed to create lan0.100 vlan link: this kernel has no 802.1Q VLANs
             "requested macvlan mode 'x' is not valid, 'bridge' mode is the macvlan driver default",
         ),
         (PARENT, {"ipvlan_mode": "l2"}, InvalidParameter, "unknown option ipvlan_mode for driver"),
-        (PARENT, {"macvlan-mode": "x"}, None, ""),
+        (
+            PARENT,
+            {"macvlan-mode": "vepa"},
+            InvalidParameter,
+            "unknown option macvlan-mode for driver macvlan: did you mean macvlan_mode?",
+        ),
+        ("", {"parnt": PARENT}, InvalidParameter, "driver macvlan: did you mean parent?"),
+        ("", {"Parent": PARENT}, InvalidParameter, "driver macvlan: did you mean parent?"),
+        (PARENT, {"mode": "vepa"}, InvalidParameter, "driver macvlan: did you mean macvlan_mode?"),
+        (PARENT, {"colour": "red", "com.example.parent": "lan7"}, None, ""),
         (
             PARENT,
             {"com.docker.network.driver.mut": "1"},
@@ -170,6 +179,12 @@ NO_VLANS = "failed to create lan0.100 vlan link: this kernel has no 802.1Q VLANs
             {},
             InvalidParameter,
             "unable to parse a valid vlan id from: x (ex. eth0.10 for vlan 10)",
+        ),
+        (
+            "lan0.00100",
+            {},
+            InvalidParameter,
+            "unable to parse a valid vlan id from: 00100 (ex. eth0.10 for vlan 10)",
         ),
         (".100", {}, InvalidParameter, "invalid subinterface vlan name .100, example formatting"),
         ("lan0.", {}, InvalidParameter, "invalid subinterface vlan name lan0., example formatting"),
@@ -211,6 +226,40 @@ def test_what_cannot_be_is_refused_before_anything_is_touched(
         assert "\n" not in str(refusal.value)
     assert host.snapshot() == before
     assert driver.devices() == set()
+
+
+@pytest.mark.parametrize("name", ["lan0.00100", "lan.wan", "lan0.4095", "a.b.c"])
+def test_a_link_that_is_there_may_have_any_name(
+    name: str, driver: Any, host: Host, make_place: PlaceFactory
+) -> None:
+    """It is a parent as it is, and stays when its network goes."""
+    host.sh(f"ip link set {PARENT} down; ip link set {PARENT} name {name}; ip link set {name} up")
+    spec, sandbox = lan(parent=name), make_place()
+    before = host.snapshot()
+    driver.check_network(spec)
+    driver.create_network(spec)
+    attach(driver, spec, sandbox, "10.7.0.2/24")
+    assert sandbox.pings("10.7.0.9")
+    driver.delete_network(spec.id)
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("kind", ["network", "endpoint"])
+def test_what_is_made_for_others_is_no_parent(kind: str, driver: Any, host: Host) -> None:
+    """A bridge of a network became this one's, and the other network had none any more."""
+    owner = "ab" * 32
+    host.sh(f"ip link add cnm0 type bridge; ip link set cnm0 up alias cnm:{kind}:{owner}")
+    before = host.snapshot()
+    for call in (driver.check_network, driver.create_network):
+        with pytest.raises(Forbidden, match=f"cnm0 belongs to {kind} abababababab: it can be no"):
+            call(lan(parent="cnm0"))
+    assert host.snapshot() == before
+
+
+def test_a_daemon_in_a_container_has_its_link_as_parent(driver: Any, host: Host) -> None:
+    """Which carries the mark of the daemon outside."""
+    host.sh(f"ip link set {PARENT} alias cnm:inside:{'ab' * 32}")
+    driver.check_network(lan())
 
 
 @pytest.mark.needs("ipvlan")

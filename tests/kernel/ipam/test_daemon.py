@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from livedaemon import PROGRAMS, LiveDaemon
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 
 SHORT = ("--dhcp-range=10.8.0.50,10.8.0.99,255.255.255.0,2m", "--dhcp-option=option:T1,3")
+NO_DHCPV6 = (
+    "DHCPv6 is not supported: the dhcp IPAM driver gives IPv4 addresses only; leave --ipv6 out, "
+    "or use another --ipam-driver\n"
+)
 ELSEWHERE = ("--dhcp-range=10.8.0.100,10.8.0.120,255.255.255.0,1h",)
 
 
@@ -164,6 +170,50 @@ def test_name_servers_of_the_lease_are_asked(
         assert answer() == "192.0.2.1"
 
 
+def etc(live: LiveDaemon, name: str, file: str = "resolv.conf") -> list[str]:
+    return live.cnm("exec", name, "cat", f"/etc/{file}").stdout.splitlines()
+
+
+def searched(live: LiveDaemon, name: str) -> list[str]:
+    return [line for line in etc(live, name) if line.startswith("search ")]
+
+
+def test_domains_of_the_lease_are_searched(live: LiveDaemon, server: Dnsmasq) -> None:
+    """As ``--dns-search``, which counts more; and as long as the lease is of the way out."""
+    server.start(*SHORT, "--domain=home.example")
+    dhcp_network(live)
+    run = ("run", "-d", "--network", "lan")
+    live.cnm(*run, "--name", "box", "host", "sleep", "600")
+    live.cnm(*run, "--name", "own", "--dns-search", "own.example", "host", "sleep", "600")
+    assert searched(live, "box") == ["search home.example"]
+    assert searched(live, "own") == ["search own.example"]
+    live.restart()
+    server.start(*SHORT, "--dhcp-option=option:domain-search,a.example,b.a.example")
+    poll(lambda: searched(live, "box") == ["search a.example b.a.example"], "the new ones", 25)
+    assert searched(live, "own") == ["search own.example"]
+    live.net("create", "other")
+    live.net("connect", "--gw-priority", "1", "other", "box")
+    assert searched(live, "box") == []
+    live.net("disconnect", "other", "box")
+    assert searched(live, "box") == ["search a.example b.a.example"]
+    live.cnm("rm", "-f", "box", "own")
+
+
+def test_a_container_finds_its_new_address_in_its_hosts(live: LiveDaemon, server: Dnsmasq) -> None:
+    server.start(*SHORT)
+    dhcp_network(live)
+    live.cnm("run", "-d", "--name", "box", "--network", "lan", "host", "sleep", "600")
+    old = address_of(live, "box").split("/")[0]
+    assert [line for line in etc(live, "box", "hosts") if line.startswith(old)]
+    server.lease_file.unlink()
+    server.start(*ELSEWHERE)
+    poll(lambda: old not in address_of(live, "box"), "another address", 25)
+    new = address_of(live, "box").split("/")[0]
+    poll(lambda: any(line.startswith(new) for line in etc(live, "box", "hosts")), "the line")
+    assert not [line for line in etc(live, "box", "hosts") if line.startswith(old)]
+    live.cnm("rm", "-f", "box")
+
+
 class NameServer:
     """A dnsmasq at an address of the LAN, which answers every name with its own last number."""
 
@@ -305,6 +355,42 @@ def test_dhcp_needs_a_wire(live: LiveDaemon) -> None:
     assert refused.stderr.startswith("Error response from daemon: the dhcp IPAM driver asks")
     assert len(refused.stderr.splitlines()) == 1
     assert "lan" not in live.net("ls", "--format", "{{.Name}}").stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--ipv6",), NO_DHCPV6),
+        (("--ipv6", "--subnet", "fd00:8::/64"), NO_DHCPV6),
+        (("--ipv6", "--ipv4=false"), NO_DHCPV6),
+        (
+            ("--ipam-opt", "timeout=0"),
+            'invalid value "0" for option timeout: must be from 1 to 300',
+        ),
+        (("--ipam-opt", "x=1"), "unknown option x of the dhcp IPAM driver: it has timeout"),
+        (
+            ("--subnet", "10.8.0.0/24", "--ip-range", "10.8.0.0/25"),
+            "ip-range 10.8.0.0/25: with the dhcp IPAM driver the server chooses the range",
+        ),
+    ],
+)
+def test_what_cannot_be_leased_is_refused_before_anything_is_touched(
+    live: LiveDaemon, flags: tuple[str, ...], told: str
+) -> None:
+    with closing(sqlite3.connect(f"file:{live.root}/cnm.db?mode=ro", uri=True)) as database:
+
+        def written() -> object:
+            return database.execute("PRAGMA data_version").fetchall()
+
+        before, links = written(), live.ip("link")
+        words = ("-d", "macvlan", "--ipam-driver", "dhcp", "-o", "parent=eth0", *flags)
+        refused = live.net("create", *words, "lan", check=False)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"Error response from daemon: {told}")
+        assert len(refused.stderr.splitlines()) == 1
+        assert (written(), live.ip("link")) == (before, links)
+        live.net("create", "other")  # that the number counts what is written
+        assert written() != before
 
 
 def static_network(live: LiveDaemon, *more: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cnm import labels
+from cnm.containerapi import ContainerDefinition
 from cnm.errors import InvalidParameter, KernelError
 from cnm.ipamapi import (
     ENDPOINT_HOSTNAME,
@@ -208,6 +209,23 @@ def test_name_servers_of_the_lease_are_not_asked(world: Any, more: dict[str, Any
     world.adopt("c1", 11)
     endpoint = connect(world)
     assert addr("10.9.0.53") not in world.names.views[endpoint.sandbox_id].servers
+
+
+def test_a_container_that_was_not_told_any_more_is_told_with_the_next_renewal(
+    world: Any, lan: Any
+) -> None:
+    """An earlier daemon was killed when record and namespace had the new address already."""
+    wish = ContainerDefinition("busybox", network_mode="lan")
+    record = world.core.containers.create("box", wish)
+    world.core.containers.start("box")
+    hosts = world.folder / "root" / "containers" / record.id / "hosts"
+    before = hosts.read_text()
+    assert f"{OLD.ip}\t" in before
+    world.dhcp.changed(change(lan))
+    hosts.write_text(before)
+    world.dhcp.changed(change(lan))
+    assert f"{NEW.ip}\t" in hosts.read_text()
+    assert f"{OLD.ip}\t" not in hosts.read_text()
 
 
 def test_told_again_it_is_done_already(world: Any, lan: Any) -> None:

@@ -98,14 +98,15 @@ def test_keys_of_others_mean_nothing_here() -> None:
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    [("eth0.1", ("eth0", 1)), ("eth0.4094", ("eth0", 4094)), ("br-lan.007", ("br-lan", 7))],
+    [("eth0.1", ("eth0", 1)), ("eth0.4094", ("eth0", 4094)), ("br-lan.7", ("br-lan", 7))],
 )
 def test_a_vlan_in_a_name(name: str, parts: tuple[str, int]) -> None:
     assert split_vlan(name) == parts
 
 
 @pytest.mark.parametrize(
-    "name", ["eth0", "eth0.", "eth0.0", "eth0.4095", "eth0.-1", "e.1.2", "e.²"]
+    "name",
+    ["eth0", "eth0.", "eth0.0", "eth0.4095", "eth0.-1", "e.1.2", "e.²", "e.007", "e.00", "e.+5"],
 )
 def test_no_vlan_in_a_name(name: str) -> None:
     with pytest.raises(InvalidParameter):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
+from dnslib import DNSBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from cnm.ipam.dhcpdomains import decode as decode_domains
+from cnm.ipam.dhcpdomains import is_domain
 from cnm.ipam.dhcpmessage import Kind, Message, Option, decode, encode
 from cnm.runtime.kernel.dhcpwire import Datagram, datagram_of
 from cnm.runtime.kernel.probeframes import claim_of
@@ -94,6 +97,69 @@ def test_address_prefix_and_router() -> None:
 )
 def test_name_servers(option: bytes, found: tuple[str, ...]) -> None:
     assert tuple(str(item) for item in heard(option).dns_servers) == found
+
+
+def option(code: Option, value: bytes) -> bytes:
+    return bytes([code, len(value)]) + value
+
+
+def listed(*domains: str) -> bytes:
+    """Option 119 as a name server's library packs it: with pointers to what was said before."""
+    packed = DNSBuffer()
+    for domain in domains:
+        packed.encode_name(domain)
+    return option(Option.SEARCH, bytes(packed.data))
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (b"", ()),
+        (option(Option.DOMAIN, b"home.example"), ("home.example",)),
+        (option(Option.DOMAIN, b"home.example\0"), ("home.example",)),
+        (option(Option.DOMAIN, b"home.example lab.example"), ("home.example", "lab.example")),
+        (listed("a.example", "b.a.example", "c.d"), ("a.example", "b.a.example", "c.d")),
+        (option(Option.DOMAIN, b"home.example") + listed("a.example"), ("a.example",)),
+        (listed(*"abcdefgh"), tuple("abcdef")),
+        (listed("a", "b", "a"), ("a", "b")),
+        (option(Option.DOMAIN, b"x\nnameserver"), ()),
+        (option(Option.DOMAIN, b"a..b"), ()),
+        (option(Option.DOMAIN, b"-a"), ()),
+        (option(Option.DOMAIN, b"\xff"), ()),
+        (option(Option.DOMAIN, b"a." * 127), ()),
+        (option(Option.SEARCH, b"\x01a"), ()),
+        (option(Option.SEARCH, b"\x05a\0"), ()),
+        (option(Option.SEARCH, b"\xc0\x00"), ()),
+        (option(Option.SEARCH, b"\x01a\xc0\x00"), ()),
+        (option(Option.SEARCH, b"\x01a\x00\xc0"), ()),
+        (option(Option.SEARCH, b"\x40a\x00"), ()),
+        (option(Option.SEARCH, b"\x00"), ()),
+        (option(Option.SEARCH, b"\x03a b\x00"), ()),
+        (option(Option.DOMAIN, b"home.example") + option(Option.SEARCH, b"\0"), ("home.example",)),
+    ],
+)
+def test_domains_to_search(options: bytes, found: tuple[str, ...]) -> None:
+    assert heard(options).search == found
+
+
+def test_pointers_to_pointers_end() -> None:
+    """As many as a jumbo frame holds, each to the one before."""
+    chain = b"\x01a\x00" + b"".join(
+        (0xC000 | target).to_bytes(2, "big") for target in (0, *range(3, 8192, 2))
+    )
+    assert decode_domains(chain) == ()
+    assert decode_domains(b"\x01a\x00\xc0\x00\xc0\x03\xc0\x05") == ("a", "a", "a", "a")
+
+
+@given(st.binary(max_size=200))
+def test_domains_of_rubbish_can_be_searched(data: bytes) -> None:
+    assert all(map(is_domain, decode_domains(data)))
+
+
+def test_a_server_is_asked_for_all_that_is_read() -> None:
+    options = BOOTP(encode(Message(Kind.DISCOVER, 7, MAC)))[DHCP].options
+    (wanted,) = [item[1] for item in options if item[0] == "param_req_list"]
+    assert set(wanted) == {1, 3, 6, 15, 51, 58, 59, 119, 121}
 
 
 @pytest.mark.parametrize(

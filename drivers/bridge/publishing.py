@@ -233,7 +233,7 @@ class Publishing:
     ) -> Published:
         wishes = portmap.settle(self._wishes(known, container, ports), had)
         with Undo() as undo:
-            numbers = self._helper.hold(endpoint_id, [wish.wanted(container) for wish in wishes])
+            numbers = self._helper.hold(endpoint_id, portmap.wanted(wishes, container))
             bindings = tuple(
                 dict.fromkeys(
                     binding
@@ -243,7 +243,7 @@ class Publishing:
             )
             new = _without(bindings, had)
             gone = _without(had, bindings)
-            undo.push(self._helper.release, endpoint_id, _but(new, had))
+            undo.push(lambda: self._helper.release(endpoint_id, _but(new, had)))
             self._route_loopback(known, new)
             undo.push(self._ruleset.publish, endpoint_id, list(portmap.members(had, container)))
             self._ruleset.publish(endpoint_id, portmap.members(bindings, container))
@@ -255,7 +255,8 @@ class Publishing:
             self._published[endpoint_id] = found
         else:
             self._published.pop(endpoint_id, None)
-        self._helper.release(endpoint_id, _but(gone, bindings))
+        if gone:
+            self._helper.release(endpoint_id, _but(gone, bindings))
         return found
 
     def _hold_again(
@@ -266,7 +267,7 @@ class Publishing:
         bindings: Sequence[PortBinding],
     ) -> CNMError | None:
         """Hold these or, of these, what is not taken by now; and then, what is wrong."""
-        wanted = [wish.wanted(container) for wish in self._wishes(known, container, bindings)]
+        wanted = portmap.wanted(self._wishes(known, container, bindings), container)
         try:
             self._helper.hold(endpoint_id, wanted)
         except (PortTaken, InvalidParameter) as error:
@@ -281,7 +282,7 @@ class Publishing:
     ) -> list[portmap.Wish]:
         if self._ipv6 is None:
             self._ipv6 = portsockets.has_ipv6()
-        return [portmap.wish(item, known, container, ipv6=self._ipv6) for item in ports]
+        return portmap.wishes(ports, known, container, ipv6=self._ipv6)
 
     def _route_loopback(self, known: NetworkRecord, bindings: Iterable[PortBinding]) -> None:
         """Let the bridge carry what 127.0.0.1 sent; chain *loopback* keeps all others out.

@@ -146,8 +146,9 @@ class PortServer:
             number = error.errno or errno.EIO
             holder = self._overlapping(key) if number == errno.EADDRINUSE else ""
             raise _Taken(key, number, holder) from error
-        self._held[key] = _Held((*key, owner, target), held)
-        self._watch(self._held[key])
+        self._held[key] = made = _Held((*key, owner, target), held)
+        if target is not None:
+            self._watch(made)
 
     def _overlapping(self, key: Key) -> str:
         """The owner of the same port on all addresses; or on any, if it is wanted on all."""

@@ -67,6 +67,7 @@ class Publishing:
         self._published: dict[EndpointID, Published] = {}
         self._under_way: set[EndpointID] = set()
         self._localnet = threading.Lock()  # keeps two first ports of a network apart
+        self._loopback_routed: set[NetworkID] = set()
         self._ipv6: bool | None = None
 
     def close(self) -> None:
@@ -186,7 +187,8 @@ class Publishing:
             if found.network_id == network_id:
                 with teardown.step():
                     self.revoke(endpoint_id)
-        with teardown.step():
+        with teardown.step(), self._localnet:
+            self._loopback_routed.discard(network_id)
             self._settings.release(_holder(network_id))
         teardown.finish()
 
@@ -294,6 +296,8 @@ class Publishing:
             return
         name = f"net/ipv4/conf/{known.bridge.name}/route_localnet"
         with self._localnet:
+            if known.spec.id in self._loopback_routed and sysctl.read(name) == "1":
+                return  # and it is known by whom
             link = self._netlink.link(known.bridge.name)
             if link is None:
                 raise KernelError(errno.ENODEV, f"bridge {known.bridge.name}")
@@ -302,6 +306,7 @@ class Publishing:
                 self._settings.need(name, "1", holder=_holder(known.spec.id), reason=reason)
             elif sysctl.read(name) != "1":
                 sysctl.write(name, "1")
+            self._loopback_routed.add(known.spec.id)
 
 
 def _without(bindings: Iterable[PortBinding], others: Sequence[PortBinding]) -> list[PortBinding]:

@@ -8,7 +8,7 @@ of the host: its containers' own are opened.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -239,6 +239,18 @@ def _key(binding: PortBinding) -> Key:
 def keys(bindings: Iterable[PortBinding]) -> list[Key]:
     """What the helper holds for these."""
     return [_key(binding) for binding in bindings if binding.host_port]
+
+
+def leads(bindings: Iterable[PortBinding]) -> Iterator[tuple[Key, int]]:
+    """What the helper holds for these, and for which port of the container."""
+    return ((_key(binding), binding.container_port) for binding in bindings if binding.host_port)
+
+
+def is_held(wish: Wish, held: Mapping[Key, int]) -> bool:
+    """Whether a wish asks for just what is held."""
+    if not held or not wish.low or wish.low != wish.high:
+        return False
+    return all(held.get(key) == wish.container_port for key in _keys_of(wish))
 
 
 # elements

@@ -235,7 +235,7 @@ class Publishing:
     ) -> Published:
         wishes = portmap.settle(self._wishes(known, container, ports), had)
         with Undo() as undo:
-            numbers = self._helper.hold(endpoint_id, portmap.wanted(wishes, container))
+            numbers = self._hold(endpoint_id, container, wishes, had)
             bindings = tuple(
                 dict.fromkeys(
                     binding
@@ -260,6 +260,22 @@ class Publishing:
         if gone:
             self._helper.release(endpoint_id, _but(gone, bindings))
         return found
+
+    def _hold(
+        self,
+        endpoint_id: EndpointID,
+        container: Container,
+        wishes: Sequence[portmap.Wish],
+        had: Sequence[PortBinding],
+    ) -> list[int]:
+        """The port of each wish. The helper is not asked for what it holds like that already."""
+        before, held = self._published.get(endpoint_id), dict[Key, int]()
+        if before is not None and before.container == container:
+            known = set(self._helper.held_by(endpoint_id))
+            held = {key: port for key, port in portmap.leads(had) if key in known}
+        new = [wish for wish in wishes if not portmap.is_held(wish, held)]
+        found = iter(self._helper.hold(endpoint_id, portmap.wanted(new, container)))
+        return [wish.low if portmap.is_held(wish, held) else next(found) for wish in wishes]
 
     def _hold_again(
         self,

@@ -32,6 +32,10 @@ _ADDRESSES: tuple[type, ...] = (
 )
 
 
+_NOTHING = (None, dataclasses.MISSING)  # defaults that need no comparison
+_PLAIN = frozenset({str, int, bool, float, types.NoneType})
+
+
 def dumps(record: object) -> str:
     """The record as one line of JSON."""
     return json.dumps(_plain(record), separators=(",", ":"))
@@ -69,9 +73,17 @@ def _writer(kind: type) -> Callable[[Any], Any]:
 
 
 def _dataclass_plain(fields: tuple[tuple[str, object], ...], value: object) -> dict[str, Any]:
-    return {
-        name: _plain(item) for name, default in fields if (item := getattr(value, name)) != default
-    }
+    """Fifty ports are five hundred fields: what is plain already costs no call."""
+    found: dict[str, Any] = {}
+    for name, default in fields:
+        item = getattr(value, name)
+        kind: Any = type(item)
+        if kind in _PLAIN:
+            if item != default:
+                found[name] = item
+        elif item is not default and (default in _NOTHING or item != default):
+            found[name] = _writer(kind)(item)
+    return found
 
 
 def _itself(value: object) -> object:

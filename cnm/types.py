@@ -25,6 +25,7 @@ from cnm.ids import NetworkID as NetworkID
 from cnm.ids import PoolID as PoolID
 from cnm.ids import SandboxID as SandboxID
 from cnm.ids import SandboxKey as SandboxKey
+from cnm.ids import address_text as address_text
 
 
 class Scope(enum.StrEnum):
@@ -208,7 +209,8 @@ class PortBinding:
 
     protocol: str  # tcp, udp, sctp
     container_port: int
-    host_ip: IPAddress | None = None
+    # ``ipaddress`` hashes in Python, 1 µs each; the numbers tell nearly all bindings apart
+    host_ip: IPAddress | None = field(default=None, hash=False)
     host_port: int = 0
     host_port_end: int = 0
 

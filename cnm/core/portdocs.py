@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cnm.core.state import State
-from cnm.types import Phase, PortBinding, SandboxID
+from cnm.types import Phase, PortBinding, SandboxID, address_text
 
 Ports = tuple[PortBinding, ...]
 
@@ -25,9 +25,12 @@ def bound(exposed: Iterable[str], ports: Ports) -> dict[str, list[dict[str, str]
     """``NetworkSettings.Ports``: what is exposed, and where it is published."""
     found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(exposed)
     for port in ports:
-        bindings = found.get(key(port)) or []
-        bindings.append({"HostIp": str(port.host_ip or ""), "HostPort": str(port.host_port)})
-        found[key(port)] = bindings
+        binding = {"HostIp": _address(port), "HostPort": str(port.host_port)}
+        name = key(port)
+        bindings = found.get(name)
+        if bindings is None:
+            found[name] = bindings = []
+        bindings.append(binding)
     return found
 
 
@@ -35,7 +38,7 @@ def listed(exposed: Iterable[str], ports: Ports) -> list[dict[str, Any]]:
     """``Ports`` in a list of containers."""
     found: list[dict[str, Any]] = [
         {
-            "IP": str(port.host_ip or ""),
+            "IP": _address(port),
             "PrivatePort": port.container_port,
             "PublicPort": port.host_port,
             "Type": port.protocol,
@@ -57,7 +60,7 @@ def asked(wishes: Ports) -> dict[str, list[dict[str, str]]]:
         host_port = str(wish.host_port) if wish.host_port else ""
         if wish.host_port_end > wish.host_port:
             host_port = f"{wish.host_port}-{wish.host_port_end}"
-        binding = {"HostIp": str(wish.host_ip or ""), "HostPort": host_port}
+        binding = {"HostIp": _address(wish), "HostPort": host_port}
         found.setdefault(key(wish), []).append(binding)
     return found
 
@@ -65,3 +68,7 @@ def asked(wishes: Ports) -> dict[str, list[dict[str, str]]]:
 def key(port: PortBinding) -> str:
     """``80/tcp``."""
     return f"{port.container_port}/{port.protocol}"
+
+
+def _address(port: PortBinding) -> str:
+    return "" if port.host_ip is None else address_text(port.host_ip)

@@ -78,9 +78,9 @@ class Ports:
         def left(record: SandboxRecord) -> Wishes:
             if fewer is None:
                 return ()
-            real = self.of(record.id)
-            gone = [_named(record, real, item) for item in fewer]
-            return tuple(wish for wish in record.publish if not any(wish in item for item in gone))
+            wishes, real = _Bindings(record.publish), _Bindings(self.of(record.id))
+            gone = {wish for item in fewer for wish in _named(record.name, wishes, real, item)}
+            return tuple(wish for wish in record.publish if wish not in gone)
 
         return self._change(reference, left)
 
@@ -160,17 +160,37 @@ class Ports:
         ]
 
 
-def _named(record: SandboxRecord, real: Wishes, wanted: PortBinding) -> Wishes:
+class _Bindings:
+    """Those of a container, found by their ports: there may be thousands, and as many wanted."""
+
+    def __init__(self, bindings: Wishes) -> None:
+        self._all: dict[tuple[str, int], list[PortBinding]] = {}
+        self._at: dict[tuple[str, int, int], list[PortBinding]] = {}
+        for item in bindings:
+            port = item.protocol, item.container_port
+            is_open = item.host_port_end > item.host_port
+            self._all.setdefault(port, []).append(item)
+            self._at.setdefault((*port, 0 if is_open else item.host_port), []).append(item)
+
+    def near(self, wanted: PortBinding) -> list[PortBinding]:
+        """Of one port of the container: with that port of the host, or with an open one."""
+        port = wanted.protocol, wanted.container_port
+        if not wanted.host_port or wanted.host_port_end > wanted.host_port:
+            return self._all.get(port, [])
+        return [*self._at.get((*port, wanted.host_port), ()), *self._at.get((*port, 0), ())]
+
+
+def _named(name: str, wishes: _Bindings, real: _Bindings, wanted: PortBinding) -> Wishes:
     """The wishes that somebody means, who may as well name what came of them."""
     found = tuple(
         wish
-        for wish in record.publish
+        for wish in wishes.near(wanted)
         if _fits(wish, wanted)
-        or any(is_one_of(port, wish) and _fits(port, wanted) for port in real)
+        or any(is_one_of(port, wish) and _fits(port, wanted) for port in real.near(wish))
     )
     if not found:
         port = f"{wanted.container_port}/{wanted.protocol}"
-        raise NotFound(f"No public port '{port}' published for {record.name}")
+        raise NotFound(f"No public port '{port}' published for {name}")
     return found
 
 

@@ -184,19 +184,24 @@ def _of_family(wishes: Iterable[PortBinding], anywhere: IPAddress) -> Ports:
 
 def is_met(wishes: Sequence[PortBinding], ports: Sequence[PortBinding]) -> bool:
     """Whether these ports are what these wishes ask for: each is met, and none is left over."""
-    free: dict[tuple[str, int], list[PortBinding]] = {}
+    # by port of the host too: a container may have thousands
+    free: dict[tuple[str, int], dict[int, list[PortBinding]]] = {}
     for port in ports:
-        free.setdefault((port.protocol, port.container_port), []).append(port)
+        there = free.setdefault((port.protocol, port.container_port), {})
+        there.setdefault(port.host_port, []).append(port)
     # what leaves the port open takes what the others leave
     for wish in sorted(wishes, key=lambda item: (not item.host_port, item.host_port_end)):
-        there = free.get((wish.protocol, wish.container_port), [])
-        found = next((port.host_port for port in there if is_one_of(port, wish)), None)
+        there = free.get((wish.protocol, wish.container_port), {})
+        is_open = not wish.host_port or wish.host_port_end > wish.host_port
+        numbers = there if is_open else [wish.host_port]
+        met = (n for n in numbers if any(is_one_of(port, wish) for port in there.get(n, ())))
+        found = next(met, None)
         if found is None:
             return False
         one = replace(wish, host_port=found, host_port_end=0)
-        free[wish.protocol, wish.container_port] = [
-            port for port in there if not is_one_of(port, one)
-        ]
+        there[found] = [port for port in there[found] if not is_one_of(port, one)]
+        if not there[found]:
+            del there[found]
     return not any(free.values())
 
 

@@ -20,17 +20,16 @@ def bindings(port_map: Mapping[str, Sequence[PortBody] | None]) -> Iterator[Port
 
     :raises InvalidParameter: naming what cannot be read, in Docker's words.
     """
+    addresses: dict[str, IPAddress | None] = {"": None}
     for key, items in port_map.items():
         number, protocol = _port(key)
         for item in items or ():
             first, last = _host_port(item.host_port)
-            yield PortBinding(
-                protocol,
-                number,
-                _address(item.host_ip),
-                first,
-                last if last > first else 0,
-            )
+            text = item.host_ip
+            if text not in addresses:
+                addresses[text] = _address(text)
+            end = last if last > first else 0
+            yield PortBinding(protocol, number, addresses[text], first, end)
 
 
 def exposed(keys: Iterable[str]) -> Iterator[str]:
@@ -74,9 +73,7 @@ def _host_port(text: str) -> tuple[int, int]:
     return (0, 0) if text in ("", "0") else _range(text, text)
 
 
-def _address(text: str) -> IPAddress | None:
-    if not text:
-        return None
+def _address(text: str) -> IPAddress:
     try:
         return ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:

@@ -98,6 +98,7 @@ class BridgeDriver:
         self._publishing.close()
         self._reaper.close()
         self._generations.close()
+        self._nft.close()
         self._netlink.close()
 
     # NetworkChecker

@@ -54,7 +54,7 @@ from typing import NamedTuple
 
 from cnm.drivers.bridge import rules
 from cnm.drivers.bridge.options import GatewayMode, NetworkOptions
-from cnm.runtime.kernel.nft import Batch, Table
+from cnm.runtime.kernel.nft import Batch, Map, Set, Table
 from cnm.types import IPAddress, IPNetwork, NetworkSpec
 
 TABLE = "cnm-bridge"
@@ -197,12 +197,16 @@ def switched_table() -> Table:
 
 def change(gone: Iterable[Member], new: Iterable[Member]) -> Batch:
     """The batch that removes elements from the routed table and adds others, in this order."""
-    batch = Batch(ROUTED_FAMILY, TABLE)
+    batch = Batch(ROUTED_FAMILY, TABLE, kinds=_KINDS)
     for item in gone:
         batch.remove(item.set, item.key, item.value)
     for item in new:
         batch.add(item.set, item.key, item.value)
     return batch
+
+
+_ALL_KINDS: tuple[Set | Map, ...] = (*rules.SETS, *rules.MAPS)
+_KINDS = {kind.name: kind for kind in _ALL_KINDS}
 
 
 def set_names() -> tuple[str, ...]:

@@ -7,23 +7,25 @@ of the host: its containers' own are opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from itertools import groupby
 
 from cnm.drivers.bridge.firewall import Member
 from cnm.drivers.bridge.options import GatewayMode
-from cnm.drivers.bridge.portprotocol import Key, Target, Wanted
+from cnm.drivers.bridge.portprotocol import Key, Wanted
 from cnm.drivers.bridge.record import NetworkRecord
 from cnm.errors import InvalidParameter, PortTaken
-from cnm.types import EndpointInterface, IPAddress, PortBinding
+from cnm.types import EndpointInterface, IPAddress, PortBinding, address_text
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 LAST_PORT = 65535
 _ALL: dict[int, IPAddress] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
 _EVERYWHERE = tuple(_ALL.values())
+_Place = tuple[tuple[IPAddress, ...], tuple[int, ...]]  # of the host; versions that are routed
 # A range costs 4.6 ms where the map has 10,000, a single port 0.05: it pays from here on only
 # where many more ports are saved than this; but few have so many, and then it reads better.
 _RANGE_FROM = 8
@@ -65,12 +67,6 @@ class Container:
 
 
 @lru_cache(maxsize=256)
-def _text(address: IPAddress) -> str:
-    """Fifty ports have the same few addresses, and writing one takes 5 µs."""
-    return str(address)
-
-
-@lru_cache(maxsize=256)
 def _is_beyond_kernel(host: IPAddress) -> bool:
     """Addresses that no answer of a container finds back to: see chain *published*."""
     return host.version == 6 and (host.is_loopback or host.is_link_local)
@@ -82,20 +78,10 @@ class Wish:
 
     protocol: str
     container_port: int
-    addresses: tuple[IPAddress, ...]  # of the host; none if all is routed
+    addresses: tuple[IPAddress, ...] = field(hash=False)  # of the host; none if all is routed
     low: int = 0
     high: int = 0
     opened: tuple[int, ...] = ()  # versions that are routed
-
-    def wanted(self, container: Container) -> Wanted:
-        """What the helper is asked for."""
-        addresses = tuple(
-            (_text(host), self._target(container.served_by(host))) for host in self.addresses
-        )
-        return Wanted(self.protocol, addresses, self.low, self.high)
-
-    def _target(self, address: IPAddress | None) -> Target | None:
-        return (_text(address), self.container_port) if address is not None else None
 
     def bindings(self, port: int) -> Iterator[PortBinding]:
         """How it is, with that port chosen."""
@@ -103,6 +89,26 @@ class Wish:
             yield PortBinding(self.protocol, self.container_port, host, port)
         for version in self.opened:
             yield PortBinding(self.protocol, self.container_port, _ALL[version])
+
+
+def wanted(wishes: Iterable[Wish], container: Container) -> list[Wanted]:
+    """What the helper is asked for."""
+    served: dict[tuple[IPAddress, ...], list[tuple[str, str | None]]] = {}
+    found = []
+    for each in wishes:
+        leads = served.get(each.addresses)
+        if leads is None:
+            leads = served[each.addresses] = [
+                (address_text(host), _text(container.served_by(host))) for host in each.addresses
+            ]
+        port = each.container_port
+        addresses = tuple((host, (to, port) if to else None) for host, to in leads)
+        found.append(Wanted(each.protocol, addresses, each.low, each.high))
+    return found
+
+
+def _text(address: IPAddress | None) -> str | None:
+    return None if address is None else address_text(address)
 
 
 def check(binding: PortBinding) -> None:
@@ -118,12 +124,31 @@ def check(binding: PortBinding) -> None:
         )
 
 
-def wish(binding: PortBinding, known: NetworkRecord, container: Container, *, ipv6: bool) -> Wish:
-    """What a binding means for this container. ``ipv6``: the host has such sockets.
+def wishes(
+    bindings: Iterable[PortBinding], known: NetworkRecord, container: Container, *, ipv6: bool
+) -> list[Wish]:
+    """What bindings mean for this container. ``ipv6``: the host has such sockets.
 
-    :raises InvalidParameter: the container has no address that its host address could lead to.
+    :raises InvalidParameter: the container has no address that a host address could lead to.
     """
-    check(binding)
+    places: dict[IPAddress | None, _Place] = {}
+    found = []
+    for binding in bindings:
+        check(binding)
+        place = places.get(binding.host_ip)
+        if place is None:
+            place = places[binding.host_ip] = _place_of(binding, known, container, ipv6=ipv6)
+        addresses, opened = place
+        low = binding.host_port if addresses else 0
+        high = (binding.host_port_end or low) if low else 0
+        found.append(Wish(binding.protocol, binding.container_port, addresses, low, high, opened))
+    return found
+
+
+def _place_of(
+    binding: PortBinding, known: NetworkRecord, container: Container, *, ipv6: bool
+) -> _Place:
+    """Where a binding's host address is."""
     asked = binding.host_ip or known.options.host_binding
     if binding.host_ip is None and (asked is None or asked.is_unspecified):
         asked = None
@@ -140,11 +165,7 @@ def wish(binding: PortBinding, known: NetworkRecord, container: Container, *, ip
                 f"cannot publish {binding.container_port}/{binding.protocol} on {asked}: "
                 f"the container has no IPv{asked.version} address"
             )
-    low = binding.host_port if addresses else 0
-    high = (binding.host_port_end or low) if low else 0
-    return Wish(
-        binding.protocol, binding.container_port, tuple(addresses), low, high, tuple(opened)
-    )
+    return tuple(addresses), tuple(opened)
 
 
 def _leads(host: IPAddress, container: Container) -> bool:
@@ -165,7 +186,7 @@ def settle(wishes: Sequence[Wish], held: Iterable[PortBinding]) -> list[Wish]:
         for place, each in enumerate(wishes):
             if (each.low == each.high != 0) is closed_first:
                 kept[place] = settled = each if closed_first else _narrowed(each, free)
-                for key in _keys_of(settled):
+                for key in _keys_of(settled) if free else ():
                     free.pop(key, None)
     found: list[Wish] = []
     once: set[Wish] = set()  # said twice, a port is one; two that are open are two
@@ -191,29 +212,45 @@ def _narrowed(each: Wish, free: dict[Key, int]) -> Wish:
 
 
 def _refuse_twice(wishes: Iterable[Wish]) -> None:
-    seen: dict[tuple[str, int, int], list[IPAddress]] = {}
+    seen: dict[tuple[str, int], tuple[IPAddress, ...]] = {}
     for each in wishes:
         if each.low != each.high or not each.low:
             continue
-        for host in each.addresses:
-            others = seen.setdefault((each.protocol, each.low, host.version), [])
-            if any(host == other or _ALL[host.version] in (host, other) for other in others):
+        others = seen.get((each.protocol, each.low), ())
+        for host, other in itertools.product(each.addresses, others):
+            if _overlap(host, other):
                 where = f"[{host}]" if host.version == 6 else str(host)
                 raise PortTaken(f"Bind for {where}:{each.low} failed: port is already allocated")
-            others.append(host)
+        seen[each.protocol, each.low] = (*others, *each.addresses)
+
+
+def _overlap(one: IPAddress, other: IPAddress) -> bool:
+    return one.version == other.version and (one == other or _ALL[one.version] in (one, other))
 
 
 def _keys_of(each: Wish) -> list[Key]:
-    return [(each.protocol, _text(host), each.low) for host in each.addresses]
+    return [(each.protocol, address_text(host), each.low) for host in each.addresses]
 
 
 def _key(binding: PortBinding) -> Key:
-    return binding.protocol, _text(binding.host_ip or _ALL[4]), binding.host_port
+    return binding.protocol, address_text(binding.host_ip or _ALL[4]), binding.host_port
 
 
 def keys(bindings: Iterable[PortBinding]) -> list[Key]:
     """What the helper holds for these."""
     return [_key(binding) for binding in bindings if binding.host_port]
+
+
+def leads(bindings: Iterable[PortBinding]) -> Iterator[tuple[Key, int]]:
+    """What the helper holds for these, and for which port of the container."""
+    return ((_key(binding), binding.container_port) for binding in bindings if binding.host_port)
+
+
+def is_held(wish: Wish, held: Mapping[Key, int]) -> bool:
+    """Whether a wish asks for just what is held."""
+    if not held or not wish.low or wish.low != wish.high:
+        return False
+    return all(held.get(key) == wish.container_port for key in _keys_of(wish))
 
 
 # elements
@@ -227,28 +264,26 @@ def members(bindings: Iterable[PortBinding], container: Container) -> Iterator[M
 
 
 def _translated(bindings: Iterable[PortBinding], container: Container) -> Iterator[Member]:
-    shifted: list[tuple[PortBinding, IPAddress, IPAddress]] = []
-    straight: dict[tuple[str, IPAddress, IPAddress], list[int]] = {}
+    """The shifted ones of an address first, then the others, as ranges where that pays."""
+    by_host: dict[tuple[str, IPAddress], list[PortBinding]] = {}
     for binding in bindings:
-        host = binding.host_ip
-        target = container.leads_by(host) if host is not None and binding.host_port else None
-        if host is None or target is None:
+        if binding.host_ip is not None and binding.host_port:
+            by_host.setdefault((binding.protocol, binding.host_ip), []).append(binding)
+    for (protocol, host), ports in by_host.items():
+        target = _text(container.leads_by(host))
+        if target is None:
             continue
-        if binding.host_port == binding.container_port:
-            straight.setdefault((binding.protocol, host, target), []).append(binding.host_port)
-        else:
-            shifted.append((binding, host, target))
-    for binding, host, target in shifted:
-        key = _lookup(binding.protocol, host, str(binding.host_port))
-        yield Member(f"ports_{_place(host)}", key, f"{_text(target)} . {binding.container_port}")
-    for (protocol, host, target), ports in straight.items():
-        for low, high in _runs(ports):
+        place, before = _place(host), _before(protocol, host)
+        straight = [port.host_port for port in ports if port.host_port == port.container_port]
+        for port in ports:
+            if port.host_port != port.container_port:
+                lead = f"{target} . {port.container_port}"
+                yield Member(f"ports_{place}", f"{before} . {port.host_port}", lead)
+        for low, high in _runs(straight):
             if low == high:
-                key = _lookup(protocol, host, str(low))
-                yield Member(f"ports_{_place(host)}", key, f"{_text(target)} . {low}")
+                yield Member(f"ports_{place}", f"{before} . {low}", f"{target} . {low}")
             else:
-                key = _lookup(protocol, host, f"{low}-{high}")
-                yield Member(f"ranges_{_place(host)}", key, _text(target))
+                yield Member(f"ranges_{place}", f"{before} . {low}-{high}", target)
 
 
 def _opened(bindings: Iterable[PortBinding], container: Container) -> Iterator[Member]:
@@ -271,8 +306,9 @@ def _place(host: IPAddress) -> str:
     return f"any_ipv{host.version}" if host in _EVERYWHERE else f"ipv{host.version}"
 
 
-def _lookup(protocol: str, host: IPAddress, port: str) -> str:
-    return f"{protocol} . {port}" if host in _EVERYWHERE else f"{protocol} . {_text(host)} . {port}"
+def _before(protocol: str, host: IPAddress) -> str:
+    """The key of a port, without the port."""
+    return protocol if host in _EVERYWHERE else f"{protocol} . {address_text(host)}"
 
 
 def _runs(ports: Iterable[int]) -> Iterator[tuple[int, int]]:

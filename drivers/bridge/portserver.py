@@ -101,13 +101,18 @@ class PortServer:
         return {"ports": [ports[at] for at in range(len(wishes))]}
 
     def _fulfil(self, owner: str, wish: Wanted, now: set[Key], undo: Undo) -> int:
+        if not wish.choice:
+            self._take(owner, wish, wish.low, now, undo)
+            return wish.low
         for port in self._candidates(wish):
             try:
-                self._take(owner, wish, port, now, undo)
+                with Undo() as here:
+                    self._take(owner, wish, port, now, here)
             except _Taken as taken:
-                if wish.choice and taken.number == errno.EADDRINUSE:
+                if taken.number == errno.EADDRINUSE:
                     continue
                 raise
+            undo.push(here.run)
             if not wish.low:
                 self._next[wish.protocol] = port + 1
             return port
@@ -123,21 +128,21 @@ class PortServer:
         return (port for port in rest if port not in avoided)
 
     def _take(self, owner: str, wish: Wanted, port: int, now: set[Key], undo: Undo) -> None:
-        """The port on all addresses of a wish, or on none."""
-        keys = [(wish.protocol, address, port) for address, _ in wish.addresses]
-        with Undo() as here:
-            for key, (_, target) in zip(keys, wish.addresses, strict=True):
-                before = self._held.get(key)
-                if before is None:
-                    self._reserve(key, owner, target)
-                    here.push(self._drop, key)
-                elif before.holding[3] != owner or wish.choice or key in now:
-                    raise _Taken(key, errno.EADDRINUSE, before.holding[3])
-                else:
-                    here.push(self._serve, before, before.holding[4])
-                    self._serve(before, target)
-            undo.push(here.run)
-            now.update(keys)
+        """The port on all addresses of a wish; what the undo takes back if one is taken."""
+        keys = []
+        for address, target in wish.addresses:
+            key = wish.protocol, address, port
+            before = self._held.get(key)
+            if before is None:
+                self._reserve(key, owner, target)
+                undo.push(self._drop, key)
+            elif before.holding[3] != owner or wish.choice or key in now:
+                raise _Taken(key, errno.EADDRINUSE, before.holding[3])
+            else:
+                undo.push(self._serve, before, before.holding[4])
+                self._serve(before, target)
+            keys.append(key)
+        now.update(keys)
 
     def _reserve(self, key: Key, owner: str, target: Target | None) -> None:
         try:
@@ -146,8 +151,9 @@ class PortServer:
             number = error.errno or errno.EIO
             holder = self._overlapping(key) if number == errno.EADDRINUSE else ""
             raise _Taken(key, number, holder) from error
-        self._held[key] = _Held((*key, owner, target), held)
-        self._watch(self._held[key])
+        self._held[key] = made = _Held((*key, owner, target), held)
+        if target is not None:
+            self._watch(made)
 
     def _overlapping(self, key: Key) -> str:
         """The owner of the same port on all addresses; or on any, if it is wanted on all."""

@@ -15,10 +15,11 @@ import socket
 
 from cnm.errors import InvalidParameter
 
+_FLAGS = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 _KINDS = {
-    "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
-    "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-    "sctp": (socket.SOCK_SEQPACKET, socket.IPPROTO_SCTP),
+    "tcp": (socket.SOCK_STREAM | _FLAGS, socket.IPPROTO_TCP),
+    "udp": (socket.SOCK_DGRAM | _FLAGS, socket.IPPROTO_UDP),
+    "sctp": (socket.SOCK_SEQPACKET | _FLAGS, socket.IPPROTO_SCTP),
 }
 _NO_PROTOCOL = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.ENOPROTOOPT, errno.EPROTOTYPE)
 BACKLOG = 128
@@ -65,7 +66,6 @@ def _reserve(protocol: str, address: str, port: int, *, serve: bool, reuse: bool
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     held = _open(family, protocol)
     try:
-        held.setblocking(False)
         if family == socket.AF_INET6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if reuse:
@@ -100,4 +100,4 @@ def _open(family: socket.AddressFamily, protocol: str) -> socket.socket:
     if protocol not in _KINDS:
         raise InvalidParameter(f"invalid proto: {protocol}")
     kind, number = _KINDS[protocol]
-    return socket.socket(family, kind | socket.SOCK_CLOEXEC, number)
+    return socket.socket(family, kind, number)

@@ -67,6 +67,7 @@ class Publishing:
         self._published: dict[EndpointID, Published] = {}
         self._under_way: set[EndpointID] = set()
         self._localnet = threading.Lock()  # keeps two first ports of a network apart
+        self._loopback_routed: set[NetworkID] = set()
         self._ipv6: bool | None = None
 
     def close(self) -> None:
@@ -186,7 +187,8 @@ class Publishing:
             if found.network_id == network_id:
                 with teardown.step():
                     self.revoke(endpoint_id)
-        with teardown.step():
+        with teardown.step(), self._localnet:
+            self._loopback_routed.discard(network_id)
             self._settings.release(_holder(network_id))
         teardown.finish()
 
@@ -233,7 +235,7 @@ class Publishing:
     ) -> Published:
         wishes = portmap.settle(self._wishes(known, container, ports), had)
         with Undo() as undo:
-            numbers = self._helper.hold(endpoint_id, [wish.wanted(container) for wish in wishes])
+            numbers = self._hold(endpoint_id, container, wishes, had)
             bindings = tuple(
                 dict.fromkeys(
                     binding
@@ -243,7 +245,7 @@ class Publishing:
             )
             new = _without(bindings, had)
             gone = _without(had, bindings)
-            undo.push(self._helper.release, endpoint_id, _but(new, had))
+            undo.push(lambda: self._helper.release(endpoint_id, _but(new, had)))
             self._route_loopback(known, new)
             undo.push(self._ruleset.publish, endpoint_id, list(portmap.members(had, container)))
             self._ruleset.publish(endpoint_id, portmap.members(bindings, container))
@@ -255,8 +257,25 @@ class Publishing:
             self._published[endpoint_id] = found
         else:
             self._published.pop(endpoint_id, None)
-        self._helper.release(endpoint_id, _but(gone, bindings))
+        if gone:
+            self._helper.release(endpoint_id, _but(gone, bindings))
         return found
+
+    def _hold(
+        self,
+        endpoint_id: EndpointID,
+        container: Container,
+        wishes: Sequence[portmap.Wish],
+        had: Sequence[PortBinding],
+    ) -> list[int]:
+        """The port of each wish. The helper is not asked for what it holds like that already."""
+        before, held = self._published.get(endpoint_id), dict[Key, int]()
+        if before is not None and before.container == container:
+            known = set(self._helper.held_by(endpoint_id))
+            held = {key: port for key, port in portmap.leads(had) if key in known}
+        new = [wish for wish in wishes if not portmap.is_held(wish, held)]
+        found = iter(self._helper.hold(endpoint_id, portmap.wanted(new, container)))
+        return [wish.low if portmap.is_held(wish, held) else next(found) for wish in wishes]
 
     def _hold_again(
         self,
@@ -266,7 +285,7 @@ class Publishing:
         bindings: Sequence[PortBinding],
     ) -> CNMError | None:
         """Hold these or, of these, what is not taken by now; and then, what is wrong."""
-        wanted = [wish.wanted(container) for wish in self._wishes(known, container, bindings)]
+        wanted = portmap.wanted(self._wishes(known, container, bindings), container)
         try:
             self._helper.hold(endpoint_id, wanted)
         except (PortTaken, InvalidParameter) as error:
@@ -281,7 +300,7 @@ class Publishing:
     ) -> list[portmap.Wish]:
         if self._ipv6 is None:
             self._ipv6 = portsockets.has_ipv6()
-        return [portmap.wish(item, known, container, ipv6=self._ipv6) for item in ports]
+        return portmap.wishes(ports, known, container, ipv6=self._ipv6)
 
     def _route_loopback(self, known: NetworkRecord, bindings: Iterable[PortBinding]) -> None:
         """Let the bridge carry what 127.0.0.1 sent; chain *loopback* keeps all others out.
@@ -293,6 +312,8 @@ class Publishing:
             return
         name = f"net/ipv4/conf/{known.bridge.name}/route_localnet"
         with self._localnet:
+            if known.spec.id in self._loopback_routed and sysctl.read(name) == "1":
+                return  # and it is known by whom
             link = self._netlink.link(known.bridge.name)
             if link is None:
                 raise KernelError(errno.ENODEV, f"bridge {known.bridge.name}")
@@ -301,6 +322,7 @@ class Publishing:
                 self._settings.need(name, "1", holder=_holder(known.spec.id), reason=reason)
             elif sysctl.read(name) != "1":
                 sysctl.write(name, "1")
+            self._loopback_routed.add(known.spec.id)
 
 
 def _without(bindings: Iterable[PortBinding], others: Sequence[PortBinding]) -> list[PortBinding]:

@@ -23,7 +23,7 @@ from typing import Protocol, TypeVar
 from nftables import Nftables
 
 from cnm.errors import KernelError
-from cnm.runtime.kernel import nftcount
+from cnm.runtime.kernel import nfelements, nftcount
 from cnm.runtime.kernel.netns import NetNS
 from cnm.runtime.kernel.nftcount import Counted
 from cnm.runtime.kernel.nfttext import Batch, Chain, Map, Rule, Set, Table
@@ -54,6 +54,9 @@ class BaseChain:
 
 class Nft(Protocol):
     """What those who own tables ask of nftables."""
+
+    def close(self) -> None:
+        """Give back what was opened. A later use opens it again."""
 
     def replace(self, table: Table) -> None:
         """Make the table be exactly this, in one transaction; for start-up and repair.
@@ -115,11 +118,13 @@ class LibNft:
         self._namespace = namespace
         self._lock = threading.Lock()  # a context has one output buffer
         self._context: Nftables | None = None
+        self._elements = nfelements.Elements()
 
     def close(self) -> None:
-        """Free the context. A later use opens another."""
+        """See :meth:`Nft.close`."""
         with self._lock:
             self._context = None
+        self._elements.close()
 
     def replace(self, table: Table) -> None:
         """See :meth:`Nft.replace`."""
@@ -129,8 +134,16 @@ class LibNft:
 
     def apply(self, batch: Batch) -> None:
         """See :meth:`Nft.apply`."""
-        if batch:
-            self._change(batch.render(), f"changing nft table {batch.family} {batch.table}")
+        if not batch:
+            return
+        what = f"changing nft table {batch.family} {batch.table}"
+        messages = nfelements.packed(batch)
+        if messages is None:
+            self._change(batch.render(), what)
+            return
+        if log.isEnabledFor(logging.DEBUG):
+            _tell(batch.render())
+        self._inside(lambda: self._elements.commit(messages, what))
 
     def delete(self, family: str, name: str) -> None:
         """See :meth:`Nft.delete`."""
@@ -230,7 +243,7 @@ class LibNft:
 
     def _change(self, commands: str, what: str) -> None:
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("kernel: nft %s", "; ".join(commands.split("\n")))
+            _tell(commands)
         self._run(commands, what)
 
     def _run_unless_missing(self, command: str, otherwise: str, *, stateless: bool = False) -> str:
@@ -260,6 +273,10 @@ class LibNft:
         self._context.set_json_output(as_json)
         code, output, said = self._context.cmd(commands)
         return code, output, said
+
+
+def _tell(commands: str) -> None:
+    log.debug("kernel: nft %s", "; ".join(commands.split("\n")))
 
 
 def _refusal(said: str, commands: str, what: str) -> KernelError:

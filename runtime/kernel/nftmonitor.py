@@ -1,8 +1,8 @@
 """Word of every change of the namespace's nftables rules that somebody else makes.
 
-The kernel ends each transaction with its generation and the process that made it (``nft
-monitor``); iptables of the nft kind is told of as well. Several changes in a row, as when a
-firewall is loaded again, are told once.
+The kernel ends each transaction with its generation and the thread that made it (``nft monitor``
+calls it a process; nf_tables_fill_gen_info puts task_pid_nr); iptables of the nft kind is told of
+as well. Several changes in a row, as when a firewall is loaded again, are told once.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class RulesMonitor:
             if kind == _NEW_GENERATION:
                 told = dict(attributes(body[_GENMSG_BYTES:]))
                 maker = told.get(_NFTA_GEN_PROC_PID)
-                return maker is None or int.from_bytes(maker, "big") != os.getpid()
+                return maker is None or not _is_own(int.from_bytes(maker, "big"))
         return False
 
     def _tell(self) -> None:
@@ -89,3 +89,8 @@ class RulesMonitor:
         except Exception as error:  # the next change is told all the same
             log.error("rules were changed: %s: %s", type(error).__name__, error)
             log.debug("rules were changed", exc_info=error)
+
+
+def _is_own(thread: int) -> bool:
+    """One that has ended is taken for somebody else's: a look too many."""
+    return os.path.exists(f"/proc/self/task/{thread}")

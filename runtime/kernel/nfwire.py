@@ -114,7 +114,7 @@ def set_transport_field(offset: int, value: bytes, *, checksum_at: int) -> tuple
         + _number(6, _CHECKSUM_INET)
         + _number(7, checksum_at)
     )
-    immediate = _number(1, _REGISTER) + _nest(2, _attribute(1, value))
+    immediate = _number(1, _REGISTER) + nest(2, attribute(1, value))
     return _expression("immediate", immediate), _expression("payload", write)
 
 
@@ -124,13 +124,11 @@ def _load(base: int, offset: int, length: int) -> bytes:
 
 
 def _equals(value: bytes) -> bytes:
-    return _expression(
-        "cmp", _number(1, _REGISTER) + _number(2, 0) + _nest(3, _attribute(1, value))
-    )
+    return _expression("cmp", _number(1, _REGISTER) + _number(2, 0) + nest(3, attribute(1, value)))
 
 
 def _expression(name: str, data: bytes) -> bytes:
-    return _nest(1, _text(1, name) + _nest(2, data))
+    return nest(1, text(1, name) + nest(2, data))
 
 
 # transactions, in the namespace of the calling thread
@@ -154,7 +152,7 @@ def delete(family: int, name: str) -> None:
 
 def exists(family: int, name: str) -> bool:
     """Whether there is such a table. :raises KernelError:"""
-    return bool(_ask(_message(_GET_TABLE, NLM_F_REQUEST, family, _text(1, name)), "nft table"))
+    return bool(_ask(message(_GET_TABLE, NLM_F_REQUEST, family, text(1, name)), "nft table"))
 
 
 def comments(table: WireTable) -> list[str]:
@@ -162,8 +160,8 @@ def comments(table: WireTable) -> list[str]:
 
     :raises KernelError: this kernel has no nftables, …
     """
-    body = _text(1, table.name) + _text(2, table.chain)
-    request = _message(_GET_RULE, NLM_F_REQUEST | NLM_F_DUMP, table.family, body)
+    body = text(1, table.name) + text(2, table.chain)
+    request = message(_GET_RULE, NLM_F_REQUEST | NLM_F_DUMP, table.family, body)
     return [_comment(rule[_GENERIC.size :]) for rule in _ask(request, "listing nft rules")]
 
 
@@ -172,7 +170,7 @@ def _ask(request: bytes, what: str) -> list[memoryview]:
     several = bool(_HEADER.unpack_from(request)[2] & NLM_F_DUMP)
     found: list[memoryview] = []
     try:
-        with _open() as link:
+        with opened() as link:
             link.send(request)
             for kind, _, content in _answers(link):
                 if kind == _NLMSG_ERROR:
@@ -190,53 +188,59 @@ def _ask(request: bytes, what: str) -> list[memoryview]:
 
 def _added(table: WireTable) -> list[bytes]:
     create = NLM_F_REQUEST | NLM_F_CREATE
-    hook = _number(1, table.hook) + _attribute(2, struct.pack(">i", table.priority))
-    chain = _text(1, table.name) + _text(3, table.chain) + _nest(4, hook)
-    chain += _number(5, _ACCEPT) + _text(7, "filter")
+    hook = _number(1, table.hook) + attribute(2, struct.pack(">i", table.priority))
+    chain = text(1, table.name) + text(3, table.chain) + nest(4, hook)
+    chain += _number(5, _ACCEPT) + text(7, "filter")
     messages = [
-        _message(_NEW_TABLE, create, table.family, _text(1, table.name)),
-        _message(_NEW_CHAIN, create, table.family, chain),
+        message(_NEW_TABLE, create, table.family, text(1, table.name)),
+        message(_NEW_CHAIN, create, table.family, chain),
     ]
     for rule in table.rules:
-        body = _text(1, table.name) + _text(2, table.chain) + _nest(4, b"".join(rule.expressions))
+        body = text(1, table.name) + text(2, table.chain) + nest(4, b"".join(rule.expressions))
         if rule.comment:
-            body += _attribute(_RULE_USERDATA, _userdata(rule.comment))
-        messages.append(_message(_NEW_RULE, create | _NLM_F_APPEND, table.family, body))
+            body += attribute(_RULE_USERDATA, _userdata(rule.comment))
+        messages.append(message(_NEW_RULE, create | _NLM_F_APPEND, table.family, body))
     return messages
 
 
 def _deleted(family: int, name: str) -> list[bytes]:
-    body = _text(1, name)  # made first, so that there is one to delete
+    body = text(1, name)  # made first, so that there is one to delete
     return [
-        _message(_NEW_TABLE, NLM_F_REQUEST | NLM_F_CREATE, family, body),
-        _message(_DELETE_TABLE, NLM_F_REQUEST, family, body),
+        message(_NEW_TABLE, NLM_F_REQUEST | NLM_F_CREATE, family, body),
+        message(_DELETE_TABLE, NLM_F_REQUEST, family, body),
     ]
 
 
 def _commit(messages: Sequence[bytes], what: str) -> None:
     log.debug("kernel: %s", what)
+    try:
+        with opened() as link:
+            commit_by(link, messages, what)
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, what) from error
+
+
+def commit_by(link: socket.socket, messages: Sequence[bytes], what: str) -> None:
+    """One transaction. :raises OSError: it is refused; more may come that is about it."""
     marker = _GENERIC.pack(0, 0, _SUBSYSTEM >> 8)
     batch = [_raw(_BATCH_BEGIN, NLM_F_REQUEST, marker), *messages]
     last = len(batch)  # every refusal is told, success only of the last one
     batch[-1] = _with_flags(batch[-1], NLM_F_ACK)
     batch.append(_raw(_BATCH_END, NLM_F_REQUEST, marker))
     numbered = [_with_sequence(message, number) for number, message in enumerate(batch, 1)]
-    try:
-        with _open() as link:
-            link.send(b"".join(numbered))
-            for kind, sequence, content in _answers(link):
-                if kind != _NLMSG_ERROR:
-                    continue
-                (code,) = struct.unpack_from("=i", content)
-                if code:
-                    raise OSError(-code, what)
-                if sequence == last:
-                    return
-    except OSError as error:
-        raise KernelError(error.errno or errno.EIO, what) from error
+    link.send(b"".join(numbered))
+    for kind, sequence, content in _answers(link):
+        if kind != _NLMSG_ERROR:
+            continue
+        (code,) = struct.unpack_from("=i", content)
+        if code:
+            raise OSError(-code, what)
+        if sequence == last:
+            return
 
 
-def _open() -> socket.socket:
+def opened() -> socket.socket:
+    """To be asked by :func:`commit_by`, in the namespace of the calling thread."""
     link = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
     )
@@ -267,7 +271,8 @@ def _raw(kind: int, flags: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body
 
 
-def _message(kind: int, flags: int, family: int, body: bytes) -> bytes:
+def message(kind: int, flags: int, family: int, body: bytes) -> bytes:
+    """``kind``: of nf_tables' own."""
     return _raw(kind, flags, _GENERIC.pack(family, 0, 0) + body)
 
 
@@ -281,21 +286,24 @@ def _with_sequence(message: bytes, number: int) -> bytes:
     return _HEADER.pack(length, kind, flags, number, port) + message[_HEADER.size :]
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """A netlink attribute."""
     padding = -len(value) % 4
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(padding)
 
 
-def _nest(kind: int, body: bytes) -> bytes:
-    return _attribute(kind | _NESTED, body)
+def nest(kind: int, body: bytes) -> bytes:
+    """One made of others."""
+    return attribute(kind | _NESTED, body)
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack(">I", value))
+    return attribute(kind, struct.pack(">I", value))
 
 
-def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+def text(kind: int, value: str) -> bytes:
+    """A name."""
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _userdata(comment: str) -> bytes:

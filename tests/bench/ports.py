@@ -1,9 +1,8 @@
-"""``ports.*``: fifty ports published and taken back, what they hold in memory, and connections.
+"""``ports.*``: fifty ports published and taken back, and what they hold in memory.
 
 Ours publishes on a container that runs. Docker cannot: its fifty are those of a container that
 joins, or leaves, a network, with what the same costs a container without ports taken off.
-Connections come from a client on a LAN beside our host; one and 5,000 published ports take
-turns, so that drift of the machine hits both alike.
+What thousands of ports cost: ``manyports``.
 """
 
 from __future__ import annotations
@@ -11,39 +10,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from livedaemon import run
 from peers.api import Api
 from peers.dockerd import Dockerd
-from peers.lan import HOST, Lan, server
 
+from bench import manyports
+from bench.manyports import change
 from bench.measure import Metrics
 from bench.resident import name_of, proportional_mb
 from bench.stage import IMAGE, Peers
 
 _NETWORK = "bench-ports"
 _PORTS = [20000 + 7 * number for number in range(50)]  # scattered: no two are one range
-_FIRST, _MANY = 10001, 5000
 _ROUNDS = 5
-_CONNECTIONS = 300
-_PAUSE_S = 0.2  # until a server that was just started listens
-# Milliseconds of a connection, the median of some hundred.
-_CONNECT = """
-import socket, statistics, sys, time
-host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-taken = []
-for _ in range(count):
-    started = time.perf_counter()
-    with socket.create_connection((host, port), 5) as link:
-        taken.append(time.perf_counter() - started)
-        link.recv(100)
-print(statistics.median(taken) * 1e3)
-"""
 
 
 def measure(metrics: Metrics, peers: Peers) -> None:
@@ -51,7 +33,7 @@ def measure(metrics: Metrics, peers: Peers) -> None:
     with _connected(peers.cnm.api, "c0"):
         _publish(Metrics(), peers, 1)  # warm: the first port starts the helper
         _publish(metrics, peers, peers.rounds)
-        _connections(metrics, peers)
+        manyports.measure(metrics, peers, _NETWORK)
     if peers.docker is not None:
         _docker(metrics, peers.docker)
 
@@ -67,55 +49,17 @@ def _connected(api: Api, name: str) -> Iterator[None]:
         api.call("DELETE", f"/networks/{_NETWORK}")
 
 
-def _change(peers: Peers, verb: str, ports: list[int] | None) -> None:
-    bindings = None
-    if ports is not None:
-        bindings = {"80/tcp": [{"HostPort": str(port)} for port in ports]}
-    path = f"/cnm/v1/containers/c0/{verb}"
-    peers.cnm.api.call("POST", path, {"PortBindings": bindings})
-
-
 def _publish(metrics: Metrics, peers: Peers, rounds: int) -> None:
     for number in range(rounds):
         with metrics.timed("ports.publish50", "cnm"):
-            _change(peers, "publish", _PORTS)
+            change(peers, "publish", _PORTS)
         if number == rounds - 1:
             helpers = peers.cnm.helpers_named("cnm.drivers.bridge.portserver")
-            metrics.add("ports.resident50", "cnm", sum(map(proportional_mb, helpers)))
+            if len(helpers) != 1:
+                raise ValueError(f"{len(helpers)} processes hold the ports")
+            metrics.add("ports.resident50", "cnm", proportional_mb(helpers[0]))
         with metrics.timed("ports.unpublish50", "cnm"):
-            _change(peers, "unpublish", None)
-
-
-# connections
-
-
-def _connections(metrics: Metrics, peers: Peers) -> None:
-    lan = Lan(peers.cnm)
-    namespace = peers.contenders[0].namespace(0)
-    with _serving(namespace):
-        for _ in range(_ROUNDS):
-            for name, count in (("ports.connect1", 1), ("ports.connect5000", _MANY)):
-                _change(peers, "publish", list(range(_FIRST, _FIRST + count)))
-                last = _FIRST + count - 1
-                _connect(lan, last, 20)
-                metrics.add(name, "cnm", _connect(lan, last, _CONNECTIONS))
-                _change(peers, "unpublish", None)
-
-
-@contextlib.contextmanager
-def _serving(namespace: str) -> Iterator[None]:
-    command = ["nsenter", f"--net={namespace}", *server()]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
-        time.sleep(_PAUSE_S)
-        try:
-            yield
-        finally:
-            process.kill()
-
-
-def _connect(lan: Lan, port: int, count: int) -> float:
-    command = ("ip", "netns", "exec", lan.client, sys.executable, "-c", _CONNECT)
-    return float(run(*command, HOST, str(port), str(count)).stdout)
+            change(peers, "unpublish", None)
 
 
 # Docker

@@ -50,6 +50,8 @@ TARGETS = (
     Target(f"endpoint.detach.batch{BATCH}", 2.0 * BATCH, "", "2 ms each"),
     Target("container.run", 1 / 3, "docker", "a third of Docker's"),
     Target("ports.publish50", 10.0, "", "10 ms"),
+    Target("ports.connect5000.ratio", 1.05, "", "what it takes through the only port"),
+    Target("ports.publish10000th.ratio", 1.1, "", "what the 10th costs"),
     Target("dns.hot.qps", 2.0, "docker", "at least twice Docker's"),
     Target("dns.mixed.qps", 1.5, "docker", "at least 1.5 times Docker's"),
     Target("dns.local.p99", 1.0, "", "1 ms"),

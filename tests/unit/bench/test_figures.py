@@ -17,7 +17,8 @@ from bench.targets import Target, outcomes
 NAMES = (
     "network.create network.rm endpoint.attach endpoint.detach endpoint.detach.batch30"
     " container.run ports.publish50 ports.unpublish50 ports.resident50 ports.connect1"
-    " ports.connect5000 dns.hot.qps dns.mixed.qps dns.local.p99 bridge.throughput"
+    " ports.connect5000 ports.connect5000.ratio ports.publish10th ports.publish10000th"
+    " ports.publish10000th.ratio dns.hot.qps dns.mixed.qps dns.local.p99 bridge.throughput"
     " overlay.throughput cli.ls daemon.resident daemon.restart1000"
 )
 

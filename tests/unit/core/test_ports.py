@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -346,3 +348,43 @@ def test_wishes_and_what_came_of_them(wishes: str, ports: str, met: bool) -> Non
         for address in (ip("0.0.0.0"), ip("::"))
     ]
     assert is_met([wish(text) for text in wishes.split()], real) is met
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions it calls, which does not depend on how busy the machine is."""
+    count = 0
+
+    def seen(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(seen)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("what", ["publish one more", "unpublish one", "unpublish each by name"])
+def test_work_grows_with_the_ports_of_a_container_not_with_their_square(
+    machine: Any, what: str
+) -> None:
+    run(machine, "k1")
+    ports = machine.core.ports
+
+    def counted(number: int) -> int:
+        many = [PortBinding("tcp", 80, ip("0.0.0.0"), 10000 + each) for each in range(number)]
+        ports.publish("k1", many)
+        more = PortBinding("tcp", 81, ip("0.0.0.0"), 7)
+        found = {
+            "publish one more": lambda: ports.publish("k1", [more]),
+            "unpublish one": lambda: ports.unpublish("k1", [many[-1]]),
+            "unpublish each by name": lambda: ports.unpublish("k1", many),
+        }
+        count = calls(found[what])
+        ports.unpublish("k1", None)
+        return count
+
+    few, many = counted(50), counted(400)
+    assert many < 16 * few  # eight times as many; their square is 64 times as much

@@ -119,3 +119,20 @@ def test_the_same_twice() -> None:
     one = Wish("tcp", 81, (ip_address("192.0.2.1"),), 5005, 5005)
     with pytest.raises(PortTaken, match="192.0.2.1:5005"):
         portmap.settle([wish(80, 5005), one], [])
+
+
+def test_what_is_held_is_not_asked_for_again() -> None:
+    there = dict(portmap.leads([*held(80, 5005), *held(81, 5006)[:1]]))
+    assert portmap.is_held(wish(80, 5005), there)
+    assert not portmap.is_held(wish(80), there)
+    assert not portmap.is_held(wish(80, 5005, 5010), there)
+    assert not portmap.is_held(wish(82, 5005), there)  # clients would be passed on to another port
+    assert not portmap.is_held(wish(81, 5006), there)  # on one address of two
+    assert not portmap.is_held(wish(80, 5005), {})
+
+
+def test_elements_of_one_map_are_together() -> None:
+    """One command for each map, whatever the order of the ports: a family alternates otherwise."""
+    ports = [each for number in range(20) for each in held(80, 5000 + 7 * number)]
+    names = [item.set for item in portmap.members(ports, DUAL)]
+    assert names == ["ports_any_ipv4"] * 20 + ["ports_any_ipv6"] * 20

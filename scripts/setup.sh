@@ -37,7 +37,10 @@ podman podman
 runc runc
 /usr/lib/podman/netavark netavark
 /usr/lib/podman/aardvark-dns aardvark-dns
-/usr/lib/cni/bridge containernetworking-plugins"
+/usr/lib/cni/bridge containernetworking-plugins
+firewalld firewalld
+ufw ufw
+dbus-daemon dbus-daemon"
 
 find_python() { # the machine's own python3 first: python3-venv belongs to that one
   local name

@@ -35,6 +35,7 @@ def rules(live: LiveDaemon) -> str:
 
 
 def test_a_flushed_ruleset_is_healed(live: LiveDaemon) -> None:
+    """moby#48657, podman#3842."""
     before = rules(live)
     assert "cnm-bridge" in before
     for _ in range(3):

@@ -73,6 +73,7 @@ def web(world: World, protocol: str) -> Iterator[Web]:
 @BY
 @filtered
 def test_from_outside(version: int, protocol: str, web: Web) -> None:
+    """moby#44408: the client's own address, of IPv6 too."""
     assert web.sees(web.world.peer, HOST[version]) == PEER[version]
 
 

@@ -32,8 +32,10 @@ _UFWS = ("jump ufw-", "jump ufw6-")
 _UFWS_DEFAULT = tuple(f"{ufw}{end}-forward" for ufw in _UFWS for end in ("reject", "track"))
 FIREWALLD = "firewalld"
 _FAMILY = "inet"
+FAMILIES = (*IPTABLES, _FAMILY)
 _FORWARD, _ZONES = "filter_FORWARD", "filter_FORWARD_ZONES"
 _ZONE = re.compile(r"(.*)goto filter_FWD_(\S+)")
+_TABLES = (*((family, FILTER) for family in IPTABLES), (_FAMILY, FIREWALLD))
 _REFUSALS = ("drop", "reject with icmpx admin-prohibited")
 _ASKS_FOR_PING = re.compile(r"meta l4proto .*icmp.* accept")  # what the default target has
 
@@ -105,9 +107,10 @@ def gates(nft: Nft) -> list[Gate]:
     return found
 
 
-def tables() -> Sequence[tuple[str, str]]:
-    """Every (family, table) that may be a gate, some time."""
-    return (*((family, FILTER) for family in IPTABLES), (_FAMILY, FIREWALLD))
+def tables(nft: Nft) -> list[tuple[str, str]]:
+    """Every (family, table) that is there and may be a gate, some time."""
+    present = set(nft.tables())
+    return [place for place in _TABLES if place in present]
 
 
 def held(nft: Nft, family: str, table: str) -> list[str] | None:

@@ -43,7 +43,7 @@ def _owner(item: Counted, owners: Mapping[Member, Owner]) -> Owner:
 
 
 def _among_others(nft: Nft) -> Iterator[FirewallEntry]:
-    for family, table in hostfirewalls.tables():
+    for family, table in hostfirewalls.tables(nft):
         for rule in hostfirewalls.held(nft, family, table) or ():
             purpose = "what is routed is dropped there by default: what our networks need"
             yield FirewallEntry(family, table, hostfirewalls.CHAIN, rule, purpose)

@@ -67,14 +67,14 @@ class OthersForwarding:
             if policy is None:
                 return
             self._settled_at = None
-            gone = [rule for place in hostfirewalls.tables() for rule in _accepts(policy, place[0])]
+            gone = [rule for family in hostfirewalls.FAMILIES for rule in _accepts(policy, family)]
             self._settle(lambda held, needed: [*_without(held, gone), *_without(needed, held)])
 
     def stale(self) -> list[str]:
         """Chains of ours that should not be there, or hold what nobody needs."""
         with self._lock:
             needed = {place: rules for place, (_, rules) in self._needed().items()}
-            held = {place: self._held(place) for place in hostfirewalls.tables()}
+            held = {place: self._held(place) for place in hostfirewalls.tables(self._nft)}
             return [
                 f"{' '.join(place)} {CHAIN}"
                 for place, rules in held.items()
@@ -99,7 +99,7 @@ class OthersForwarding:
             return []
         repairs = []
         needed = self._needed()
-        for place in hostfirewalls.tables():
+        for place in hostfirewalls.tables(self._nft):
             try:
                 if self._have(place, needed.get(place), wanted):
                     repairs.append(Repair("chain", f"{' '.join(place)} {CHAIN}", "as needed again"))

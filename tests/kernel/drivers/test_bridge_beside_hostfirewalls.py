@@ -140,6 +140,21 @@ def test_what_is_put_there_goes_with_the_last_network(beside: Beside) -> None:
     assert beside.ruleset() == before
 
 
+def test_a_start_that_knows_no_network_takes_it_away(beside: Beside) -> None:
+    """As after kill -9, and as ``cnm uninstall`` does."""
+    before = beside.ruleset()
+    beside.world.network(1)
+    fresh = beside.world.host.bridge()
+    chains = [item for item in fresh.owned() if item.kind == "chain"]
+    assert chains
+    for item in chains:
+        fresh.remove_orphan(item)
+    assert CHAIN not in beside.ruleset()
+    for item in fresh.owned():
+        fresh.remove_orphan(item)
+    assert beside.ruleset() == before
+
+
 @pytest.mark.parametrize("change", ["reload", "flush, then started anew"])
 def test_after_its_reload_everything_is_as_before(change: str, beside: Beside) -> None:
     """CVE-2025-54388, CVE-2025-54410: isolation and loopback ports too, not only what works."""

@@ -37,7 +37,10 @@ podman podman
 runc runc
 /usr/lib/podman/netavark netavark
 /usr/lib/podman/aardvark-dns aardvark-dns
-/usr/lib/cni/bridge containernetworking-plugins"
+/usr/lib/cni/bridge containernetworking-plugins
+firewalld firewalld
+ufw ufw
+dbus-daemon dbus-daemon"
 
 find_python() { # the machine's own python3 first: python3-venv belongs to that one
   local name
@@ -72,8 +75,9 @@ install_packages() {
   command -v apt-get >/dev/null ||
     die "these packages are missing and there is no apt-get: $*"
   say "installing: $*"
-  # docker.io is here as a peer to be measured against, etcd for labs; their services must not start
-  # on this machine, neither now (policy-rc.d, which deb-systemd-invoke asks too) nor at boot.
+  # docker.io is here as a peer to be measured against, etcd for labs, firewalld and ufw for tests
+  # in hosts of their own; their services must not start on this machine, neither now (policy-rc.d,
+  # which deb-systemd-invoke asks too) nor at boot.
   if [ ! -e "$guard" ]; then
     trap '"${as_root[@]}" rm -f '"$guard" EXIT
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$guard" >/dev/null
@@ -85,6 +89,8 @@ install_packages() {
   [ -d /run/systemd/system ] || return 0
   case " $* " in *" docker.io "*) "${as_root[@]}" systemctl disable --quiet docker.service docker.socket ;; esac
   case " $* " in *" etcd-server "*) "${as_root[@]}" systemctl disable --quiet etcd.service ;; esac
+  case " $* " in *" firewalld "*) "${as_root[@]}" systemctl disable --quiet firewalld.service ;; esac
+  case " $* " in *" ufw "*) "${as_root[@]}" systemctl disable --quiet ufw.service ;; esac
 }
 
 # An environment copied or moved along with its clone still names the old place in its scripts.

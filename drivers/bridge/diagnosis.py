@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from ipaddress import ip_interface
 
-from cnm.drivers.bridge import firewall
-from cnm.drivers.bridge.others import CHAIN, mends
+from cnm.drivers.bridge import firewall, hostfirewalls
+from cnm.drivers.bridge.hostfirewalls import CHAIN, Barrier
 from cnm.errors import KernelError
 from cnm.runtime.kernel import sysctl
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink
-from cnm.runtime.kernel.nft import BaseChain, LibNft
+from cnm.runtime.kernel.nft import LibNft
 from cnm.runtime.kernel.scratch import in_scratch_namespace
 
 Finding = tuple[str, bool | str, str]
@@ -23,9 +23,8 @@ _REMEMBERED = "addresses on adopted bridges are removed with their network"
 def diagnose() -> Sequence[Finding]:
     """(feature, works here or "warning", detail) for each."""
     findings: list[Finding] = in_scratch_namespace(_in_scratch)
-    dropping = _others_that_drop()
-    forwarding = [chain for chain in dropping if chain.hook == "forward" and not mends(chain)]
-    return [*findings, *map(_dropped, dropping), _filtered_bridges(forwarding)]
+    others, left = _others_that_drop()
+    return [*findings, *others, _filtered_bridges(left)]
 
 
 def _in_scratch() -> list[Finding]:
@@ -74,35 +73,40 @@ def _remembers_addresses(netlink: Netlink) -> Finding:
     return _REMEMBERED, kept, "works" if kept else "not before Linux 5.18: they stay"
 
 
-def _others_that_drop() -> list[BaseChain]:
-    """Chains of others that drop by default what is routed, or what is sent to the host."""
+def _others_that_drop() -> tuple[list[Finding], list[Barrier]]:
+    """What chains of others drop by default; those of them that cut containers off."""
     nft = LibNft()
     try:
-        return [
-            chain
-            for chain in nft.base_chains()
-            if chain.hook in ("forward", "input")
-            and chain.policy == "drop"
-            and chain.table != firewall.TABLE
-        ]
+        found = [(item, hostfirewalls.is_closed(nft, item)) for item in hostfirewalls.barriers(nft)]
     finally:
         nft.close()
+    left = [
+        item
+        for item, closed in found
+        if item.chain.hook == "forward" and (closed or not item.is_mended)
+    ]
+    return [_dropped(item, closed=closed) for item, closed in found], left
 
 
-def _dropped(chain: BaseChain) -> Finding:
-    feature = f"other firewalls: table {chain.family} {chain.table}, chain {chain.name}"
-    if mends(chain):
+def _dropped(barrier: Barrier, *, closed: bool) -> Finding:
+    feature = f"other firewalls: {barrier}"
+    if barrier.is_mended and not closed:
         return feature, True, f"drops what is routed; our networks are accepted by {CHAIN}"
-    if chain.hook == "forward":
+    if barrier.chain.hook != "forward":
+        trouble = "drops what is sent to the host: containers reach it only where that accepts"
+    elif closed:
+        trouble = (
+            "drops what is routed, and lets nobody else change its table: put the networks' "
+            "bridges into a zone that forwards (docs/firewall.md)"
+        )
+    else:
         trouble = (
             "drops what is routed unless it says otherwise: accept the networks' bridges there"
         )
-    else:
-        trouble = "drops what is sent to the host: containers reach it only where that accepts"
     return feature, WARNING, trouble
 
 
-def _filtered_bridges(dropping: Sequence[BaseChain]) -> Finding:
+def _filtered_bridges(dropping: Sequence[Barrier]) -> Finding:
     """Good to know when packets within one network are missing."""
     feature = "packets within a network pass other programs' rules"
     try:
@@ -112,6 +116,6 @@ def _filtered_bridges(dropping: Sequence[BaseChain]) -> Finding:
     if not on:
         return feature, True, "no"
     if dropping:
-        table = f"{dropping[0].family} {dropping[0].table}"
+        table = f"{dropping[0].chain.family} {dropping[0].chain.table}"
         return feature, WARNING, f"yes: bridge-nf-call-iptables is on, and table {table} drops"
     return feature, True, "yes: bridge-nf-call-iptables is on; another's DROP cuts containers off"

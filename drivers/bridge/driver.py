@@ -15,7 +15,7 @@ from typing import Any
 
 from cnm import labels
 from cnm.driverapi import Capability, DriverContext
-from cnm.drivers.bridge import diagnosis, insight
+from cnm.drivers.bridge import diagnosis, hostfirewalls, insight
 from cnm.drivers.bridge.device import BridgePlan, Bridges
 from cnm.drivers.bridge.firewall import NetworkPolicy
 from cnm.drivers.bridge.forwarding import Forwarding
@@ -258,7 +258,7 @@ class BridgeDriver:
 
     def firewall_reach(self) -> Sequence[Reach]:
         """See ``FirewallInsight``."""
-        reachability = insight.Reachability(self._nft.base_chains())
+        reachability = insight.Reachability(hostfirewalls.barriers(self._nft))
         return [
             reach
             for endpoint_id, item in self._publishing.published().items()

@@ -33,8 +33,9 @@ Table ``bridge cnm-bridge``, what is switched between ports: no ICC, and no rout
 advertisements from containers (CVE-2020-13401). It knows ports by their interface group,
 which each veth of ours gets when it is made (``port_group``): no elements at all, and it
 works without br_netfilter. ``meta ibrname`` was left because it is an optional module of the
-kernel that not all have; bridge port isolation because it has no exceptions, which
-``--link`` will need.
+kernel that not all have; ``ct``, which would tell what br_netfilter translated and switches from
+port to port, because it is another: those packets carry a mark (rules.py); bridge port isolation
+because it has no exceptions, which ``--link`` will need.
 
 Published ports are elements too (portmap.py): what is sent to an address of the host, and to
 no other (*prerouting*, *output*: ``fib daddr type local``, or we would take transit traffic), is

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cnm.drivers.bridge import firewall, others
+from cnm.drivers.bridge import firewall, hostfirewalls
 from cnm.drivers.bridge.firewall import Member
+from cnm.drivers.bridge.hostfirewalls import Barrier
 from cnm.drivers.bridge.publishing import Published
 from cnm.drivers.bridge.record import NetworkRecord
-from cnm.errors import KernelError
-from cnm.runtime.kernel.nft import BaseChain, Counted, Nft
+from cnm.runtime.kernel.nft import Counted, Nft
 from cnm.types import EndpointID, FirewallEntry, NetworkID, PortBinding, Reach
 
 Owner = tuple[NetworkID | None, EndpointID | None]
@@ -43,23 +43,17 @@ def _owner(item: Counted, owners: Mapping[Member, Owner]) -> Owner:
 
 
 def _among_others(nft: Nft) -> Iterator[FirewallEntry]:
-    for family, table in nft.tables():
-        try:
-            rules = nft.rules(family, table, others.CHAIN)
-        except KernelError:
-            continue  # the chain is in those tables only that drop by default
-        for rule in rules:
-            purpose = f"chain {others.BASE} there drops by default: what our networks need"
-            yield FirewallEntry(family, table, others.CHAIN, rule, purpose)
+    for family, table in hostfirewalls.tables(nft):
+        for rule in hostfirewalls.held(nft, family, table) or ():
+            purpose = "what is routed is dropped there by default: what our networks need"
+            yield FirewallEntry(family, table, hostfirewalls.CHAIN, rule, purpose)
 
 
 class Reachability:
     """Who reaches a published port, by our rules and by what other firewalls do by default."""
 
-    def __init__(self, chains: Iterable[BaseChain]) -> None:
-        self._dropping = [
-            chain for chain in chains if chain.policy == "drop" and chain.table != firewall.TABLE
-        ]
+    def __init__(self, barriers: Iterable[Barrier]) -> None:
+        self._barriers = list(barriers)
 
     def of(
         self, known: NetworkRecord, endpoint_id: EndpointID, published: Published
@@ -108,22 +102,20 @@ class Reachability:
     def _through(self, binding: PortBinding, because: str, *, served: bool) -> tuple[bool, str]:
         """From outside: past the firewalls of others, or not."""
         hook = "input" if served else "forward"
-        barred = [chain for chain in self._on(hook, binding) if served or not others.mends(chain)]
+        barred = [item for item in self._on(hook, binding) if served or not item.is_mended]
         if barred:
-            return False, f"{because}; {_name(barred[0])} drops it unless a rule there accepts it"
+            return False, f"{because}; {barred[0]} drops it unless a rule there accepts it"
         unasked = [] if served else self._on("input", binding)
         if unasked:
-            would = f"{_name(unasked[0])} would drop it, but is asked of the host's own ports only"
+            would = f"{unasked[0]} would drop it, but is asked of the host's own ports only"
             return True, f"{because}; {would}"
         return True, because
 
-    def _on(self, hook: str, binding: PortBinding) -> list[BaseChain]:
+    def _on(self, hook: str, binding: PortBinding) -> list[Barrier]:
         assert binding.host_ip is not None
         families = _FAMILIES[binding.host_ip.version]
         return [
-            chain for chain in self._dropping if chain.hook == hook and chain.family in families
+            item
+            for item in self._barriers
+            if item.chain.hook == hook and item.chain.family in families
         ]
-
-
-def _name(chain: BaseChain) -> str:
-    return f"table {chain.family} {chain.table}, chain {chain.name}"

@@ -1,42 +1,42 @@
-"""Our networks in the forward chains of others that drop by default: Docker's, ufw's, an admin's.
+"""Our networks in the forward chains of others that drop by default: Docker's, ufw's, firewalld's.
 
 An accept in our own table does not undo a drop in another's. dockerd sets the policy of
 iptables' FORWARD to DROP, and ``bridge-nf-call-iptables`` has frames between two ports of a
 bridge pass it as well: beside it containers of ours would reach neither each other nor the
-world. So where ``FORWARD`` of an iptables table has that policy, a chain of ours is jumped to
-from its *end*: whatever its owner refuses by a rule stays refused, and what nobody there spoke
+world. So where others drop by default (hostfirewalls.py) a chain of ours is jumped to from the
+*end* of theirs: whatever its owner refuses by a rule stays refused, and what nobody there spoke
 of is left to the rules of our own table, which hold in any case.
 
 Docker (before 28) keeps strangers from its containers by that policy alone: so what goes to a
 bridge that it looks after (``-o BRIDGE -j DOCKER``) is left to it, whoever sent it.
 
 The chain is made of what iptables itself understands (no sets), two rules a bridge, and goes with
-the last network, or when the policy is no drop any more. A policy is never changed. Rules of
+the last network, or when nothing drops by default any more. A policy is never changed. Rules of
 iptables-legacy are not seen here; ``net doctor`` tells of chains that drop and are not mended.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import threading
 from collections.abc import Callable, Iterable
 
+from cnm.drivers.bridge import hostfirewalls
 from cnm.drivers.bridge.firewall import NetworkPolicy
+from cnm.drivers.bridge.hostfirewalls import CHAIN, Gate
 from cnm.errors import KernelError
-from cnm.runtime.kernel.nft import BaseChain, Nft
+from cnm.runtime.kernel.nft import Nft
 from cnm.types import NetworkID, Repair
 
 log = logging.getLogger(__name__)
 
-CHAIN = "CNM-FORWARD"
-_TABLE, BASE = "filter", "FORWARD"  # iptables(8)
 _DOCKERS = "DOCKER"  # its chain for what goes to its bridges
 _LEFT_ALONE = " return"
-_FAMILIES = ("ip", "ip6")
 _TO_DOCKER = re.compile(rf'oifname "([^"]+)" jump {_DOCKERS}')
-_ADDRESS_VERSION = {"ip": 4, "ip6": 6}
+_HEADERS = {4: "ip", 6: "ip6"}
+
+Place = tuple[str, str]  # family and table
 
 
 class OthersForwarding:
@@ -67,18 +67,18 @@ class OthersForwarding:
             if policy is None:
                 return
             self._settled_at = None
-            gone = [rule for family in _FAMILIES for rule in _accepts(policy, family)]
+            gone = [rule for family in hostfirewalls.FAMILIES for rule in _accepts(policy, family)]
             self._settle(lambda held, needed: [*_without(held, gone), *_without(needed, held)])
 
     def stale(self) -> list[str]:
         """Chains of ours that should not be there, or hold what nobody needs."""
         with self._lock:
-            needed = self._needed()
-            held = {family: self._held(family) for family in _FAMILIES}
+            needed = {place: rules for place, (_, rules) in self._needed().items()}
+            held = {place: self._held(place) for place in hostfirewalls.tables(self._nft)}
             return [
-                f"{family} {_TABLE} {CHAIN}"
-                for family, rules in held.items()
-                if rules is not None and (family not in needed or _without(rules, needed[family]))
+                f"{' '.join(place)} {CHAIN}"
+                for place, rules in held.items()
+                if rules is not None and (place not in needed or _without(rules, needed[place]))
             ]
 
     def remove_stale(self) -> None:
@@ -99,27 +99,32 @@ class OthersForwarding:
             return []
         repairs = []
         needed = self._needed()
-        for family in _FAMILIES:
+        for place in hostfirewalls.tables(self._nft):
             try:
-                if self._have(family, needed.get(family), wanted):
-                    repairs.append(Repair("chain", f"{family} {_TABLE} {CHAIN}", "as needed again"))
+                if self._have(place, needed.get(place), wanted):
+                    repairs.append(Repair("chain", f"{' '.join(place)} {CHAIN}", "as needed again"))
             except KernelError as error:
                 log.warning("networks beside another firewall: %s", error)
         self._settled_at = None if repairs else generation
         return repairs
 
-    def _needed(self) -> dict[str, list[str]]:
-        """The rules for each family whose FORWARD drops, what is left alone first."""
+    def _needed(self) -> dict[Place, tuple[Gate, list[str]]]:
+        """The rules for each table that drops, what is left alone first."""
         if not self._networks:
             return {}
         return {
-            chain.family: [*self._left_alone(chain.family), *self._accepts(chain.family)]
-            for chain in self._nft.base_chains()
-            if mends(chain)
+            (gate.family, gate.table): (
+                gate,
+                [*self._left_alone(gate), *self._accepts(gate.family)],
+            )
+            for gate in hostfirewalls.gates(self._nft)
         }
 
-    def _left_alone(self, family: str) -> list[str]:
-        found = (_TO_DOCKER.fullmatch(rule) for rule in self._nft.rules(family, _TABLE, BASE))
+    def _left_alone(self, gate: Gate) -> list[str]:
+        if gate.table != hostfirewalls.FILTER:
+            return []
+        rules = self._nft.rules(gate.family, gate.table, hostfirewalls.FORWARD)
+        found = (_TO_DOCKER.fullmatch(rule) for rule in rules)
         return [f'oifname "{match[1]}"{_LEFT_ALONE}' for match in found if match]
 
     def _accepts(self, family: str) -> list[str]:
@@ -127,33 +132,28 @@ class OthersForwarding:
 
     def _have(
         self,
-        family: str,
-        needed: list[str] | None,
+        place: Place,
+        needed: tuple[Gate, list[str]] | None,
         wanted: Callable[[list[str], list[str]], list[str]],
     ) -> bool:
         """Have the wanted rules in the chain, or no chain; whether anything was changed."""
-        held = self._held(family)
+        held = self._held(place)
         if needed is None:
             if held is None:
                 return False
-            self._nft.unhook_chain(family, _TABLE, BASE, CHAIN)
+            self._nft.unhook_chain(*place, CHAIN)
             return True
-        first = [rule for rule in needed if rule.endswith(_LEFT_ALONE)]
+        gate, content = needed
+        first = [rule for rule in content if rule.endswith(_LEFT_ALONE)]
         accepted = [rule for rule in held or [] if not rule.endswith(_LEFT_ALONE)]
-        rules = [*first, *wanted(accepted, _without(needed, first))]
-        if held == rules and self._nft.jumps(family, _TABLE, BASE, CHAIN):
+        rules = [*first, *wanted(accepted, _without(content, first))]
+        if held == rules and self._nft.is_hooked(*place, CHAIN, gate.hooks):
             return False
-        self._nft.hook_chain(family, _TABLE, BASE, CHAIN, rules)
+        self._nft.hook_chain(*place, CHAIN, rules, gate.hooks)
         return True
 
-    def _held(self, family: str) -> list[str] | None:
-        """The rules that the chain has, as we write them; ``None``: there is no chain."""
-        try:
-            return list(self._nft.rules(family, _TABLE, CHAIN))
-        except KernelError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return None
+    def _held(self, place: Place) -> list[str] | None:
+        return hostfirewalls.held(self._nft, *place)
 
 
 def _without(rules: Iterable[str], others: Iterable[str]) -> list[str]:
@@ -161,23 +161,17 @@ def _without(rules: Iterable[str], others: Iterable[str]) -> list[str]:
     return [rule for rule in rules if rule not in left]
 
 
-def mends(chain: BaseChain) -> bool:
-    """Whether a chain that drops is one where our networks are accepted."""
-    place = (chain.family in _FAMILIES, chain.table, chain.name)
-    return place == (True, _TABLE, BASE) and chain.policy == "drop"
-
-
 def _accepts(policy: NetworkPolicy, family: str) -> Iterable[str]:
     """Both ways over a bridge; on a bridge of others only for our subnets."""
     bridge = f'"{policy.bridge}"'
     if policy.shared is None:
         return [f"iifname {bridge} accept", f"oifname {bridge} accept"]
-    mine = [item for item in policy.shared if item.version == _ADDRESS_VERSION[family]]
     return [
         rule
-        for subnet in mine
+        for subnet in policy.shared
+        if family in (header := _HEADERS[subnet.version], "inet")
         for rule in (
-            f"iifname {bridge} {family} saddr {subnet} accept",
-            f"oifname {bridge} {family} daddr {subnet} accept",
+            f"iifname {bridge} {header} saddr {subnet} accept",
+            f"oifname {bridge} {header} daddr {subnet} accept",
         )
     ]

@@ -16,6 +16,10 @@ GROUP_BASE = 0x434E4D00
 GUARDED = 1
 ICC_OFF = 2
 
+# Packet mark of what br_netfilter translates within a bridge: it is switched from port to port, and
+# known there by nothing else. It ends at the container, since no mark leaves a namespace by a veth.
+_SENT_BACK = "0x434e4d00"
+
 SETS = (
     Set("bridges", ("ifname",), comment="the bridges of our networks"),
     Set("shared", ("ifname",), comment="bridges of others that networks of ours are on"),
@@ -200,6 +204,10 @@ _ROUTED = (
         "to_network",
         (
             Rule("iifname . oifname @same_network accept", "containers of one network"),
+            Rule(
+                f"iifname . oifname @hairpin ct status dnat meta mark set {_SENT_BACK} accept",
+                "ICC off: a neighbour's port by the host's address",
+            ),
             Rule("oifname @internal drop", "internal: nobody comes in"),
             Rule("iifname @internal drop", "internal: nobody goes out"),
             Rule("ct state established,related accept", "answers"),
@@ -295,10 +303,15 @@ _SWITCHED = (
     ),
     Chain(
         "forward",
-        (Rule(f"iifgroup {_WITHOUT_ICC} oifgroup {_WITHOUT_ICC} drop", "ICC off"),),
+        (
+            Rule(
+                f"iifgroup {_WITHOUT_ICC} oifgroup {_WITHOUT_ICC} meta mark != {_SENT_BACK} drop",
+                "ICC off",
+            ),
+        ),
         type="filter",
         hook="forward",
-        priority="filter",
+        priority="10",  # after br_netfilter, which is at -1 and shows frames to the other table
         policy="accept",
     ),
 )

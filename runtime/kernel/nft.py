@@ -30,12 +30,25 @@ from cnm.runtime.kernel.nfttext import Batch, Chain, Map, Rule, Set, Table
 
 log = logging.getLogger(__name__)
 
-__all__ = ["BaseChain", "Batch", "Chain", "Counted", "LibNft", "Map", "Nft", "Rule", "Set", "Table"]
+__all__ = [
+    "BaseChain",
+    "Batch",
+    "Chain",
+    "Counted",
+    "Hook",
+    "LibNft",
+    "Map",
+    "Nft",
+    "Rule",
+    "Set",
+    "Table",
+]
 
 T = TypeVar("T")
 
 _TABLE_LINE = re.compile(r"^table (\S+) (\S+)$", re.MULTILINE)
-_COUNTER = re.compile(r" counter packets \d+ bytes \d+\b")
+_NUMBERED = re.compile(r"\t\t(.*) # handle (\d+)")
+_COUNTER = re.compile(r"(?:^| )counter packets \d+ bytes \d+\b")
 _ERROR = re.compile(r"Error: (?P<what>[^\n]*)")
 _COMMAND_SHOWN = 120  # characters of a refused command that an error quotes
 _ERRNOS = {os.strerror(number): number for number in sorted(errno.errorcode, reverse=True)}
@@ -50,6 +63,21 @@ class BaseChain:
     name: str
     hook: str
     policy: str  # accept or drop
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A place for a jump in a chain of others: at its end, but before these closing rules."""
+
+    base: str
+    closing: tuple[str, ...] = ()  # in nft text without counters
+
+    def place(self, rules: Sequence[str]) -> int:
+        """Where among the rules of the chain the jump belongs."""
+        place = len(rules)
+        while place and rules[place - 1] in self.closing:
+            place -= 1
+        return place
 
 
 class Nft(Protocol):
@@ -99,15 +127,18 @@ class Nft(Protocol):
         :raises KernelError: ENOENT: there is no such chain.
         """
 
-    def jumps(self, family: str, table: str, base: str, chain: str) -> bool:
-        """Whether a chain has a rule that only jumps to another one."""
-
     def hook_chain(
-        self, family: str, table: str, base: str, chain: str, rules: Sequence[str]
+        self, family: str, table: str, chain: str, rules: Sequence[str], hooks: Sequence[Hook]
     ) -> None:
-        """Have the chain hold these rules, and ``base`` jump to it at its end; one transaction."""
+        """Have the chain hold these rules, and be jumped to from these places and no others.
 
-    def unhook_chain(self, family: str, table: str, base: str, chain: str) -> None:
+        One transaction.
+        """
+
+    def is_hooked(self, family: str, table: str, chain: str, hooks: Sequence[Hook]) -> bool:
+        """Whether each of these places has its one jump to the chain."""
+
+    def unhook_chain(self, family: str, table: str, chain: str) -> None:
         """Remove the chain and the jumps to it. Gone is success."""
 
 
@@ -196,28 +227,17 @@ class LibNft:
 
     def rules(self, family: str, table: str, chain: str) -> Sequence[str]:
         """See :meth:`Nft.rules`."""
-        text = self._run(f"list chain {family} {table} {chain}", f"listing nft chain {chain}")
-        lines = (line.strip() for line in text.splitlines() if line.startswith("\t\t"))
-        return [_COUNTER.sub("", line) for line in lines if not line.startswith("type ")]
+        return [text for text, _ in self._numbered(family, table, chain)]
 
-    def jumps(self, family: str, table: str, base: str, chain: str) -> bool:
-        """See :meth:`Nft.jumps`."""
-        return bool(self._jumps(family, table, base, chain))
-
-    def _jumps(self, family: str, table: str, base: str, chain: str) -> Sequence[int]:
-        """Handles of the rules of a chain that only jump to another one."""
-        what = f"listing nft chain {base}"
-        text = self._run(f"list chain {family} {table} {base}", what, as_json=True)
-        found = (item["rule"] for item in json.loads(text)["nftables"] if "rule" in item)
-        return [
-            rule["handle"]
-            for rule in found
-            if [part for part in rule["expr"] if "counter" not in part]
-            == [{"jump": {"target": chain}}]
-        ]
+    def _numbered(self, family: str, table: str, chain: str) -> Sequence[tuple[str, str]]:
+        """The rules of a chain with their handles."""
+        command = f"list chain {family} {table} {chain}"
+        text = self._run(command, f"listing nft chain {chain}", handles=True)
+        found = (_NUMBERED.fullmatch(line) for line in text.splitlines())
+        return [(_COUNTER.sub("", match[1]).strip(), match[2]) for match in found if match]
 
     def hook_chain(
-        self, family: str, table: str, base: str, chain: str, rules: Sequence[str]
+        self, family: str, table: str, chain: str, rules: Sequence[str], hooks: Sequence[Hook]
     ) -> None:
         """See :meth:`Nft.hook_chain`."""
         place = f"{family} {table}"
@@ -225,21 +245,49 @@ class LibNft:
         for rule in rules:
             match, _, verdict = rule.rpartition(" ")
             lines.append(f"add rule {place} {chain} {match} counter {verdict}")
-        if not self._jumps(family, table, base, chain):
-            lines.append(f"add rule {place} {base} counter jump {chain}")
-        self._change("\n".join(lines), f"accepting our networks in nft {place} {base}")
+        lines += self._removals(family, table, chain)
+        for hook in hooks:
+            held = self._numbered(family, table, hook.base)
+            others = [item for item in held if item[0] != f"jump {chain}"]
+            at = hook.place([text for text, _ in others])
+            before = f" handle {others[at][1]}" if at < len(others) else ""
+            verb = "insert" if before else "add"
+            lines.append(f"{verb} rule {place} {hook.base}{before} counter jump {chain}")
+        self._change("\n".join(lines), f"accepting our networks in nft {place}")
 
-    def unhook_chain(self, family: str, table: str, base: str, chain: str) -> None:
+    def is_hooked(self, family: str, table: str, chain: str, hooks: Sequence[Hook]) -> bool:
+        """See :meth:`Nft.is_hooked`."""
+        jump = f"jump {chain}"
+        for hook in hooks:
+            held = self.rules(family, table, hook.base)
+            others = [text for text in held if text != jump]
+            at = hook.place(others)
+            if [*held] != [*others[:at], jump, *others[at:]]:
+                return False
+        return True
+
+    def unhook_chain(self, family: str, table: str, chain: str) -> None:
         """See :meth:`Nft.unhook_chain`."""
         place = f"{family} {table}"
         try:
-            handles = self._jumps(family, table, base, chain)
-            lines = [f"delete rule {place} {base} handle {handle}" for handle in handles]
+            lines = [*self._removals(family, table, chain)]
             lines += [f"flush chain {place} {chain}", f"delete chain {place} {chain}"]
             self._change("\n".join(lines), f"removing nft chain {place} {chain}")
         except KernelError as error:
             if error.errno != errno.ENOENT:
                 raise
+
+    def _removals(self, family: str, table: str, chain: str) -> Sequence[str]:
+        """The commands that remove every rule of a table that only jumps to a chain."""
+        what = f"listing nft table {table}"
+        text = self._run(f"list table {family} {table}", what, as_json=True)
+        found = (item["rule"] for item in json.loads(text)["nftables"] if "rule" in item)
+        return [
+            f"delete rule {family} {table} {rule['chain']} handle {rule['handle']}"
+            for rule in found
+            if [part for part in rule["expr"] if "counter" not in part]
+            == [{"jump": {"target": chain}}]
+        ]
 
     def _change(self, commands: str, what: str) -> None:
         if log.isEnabledFor(logging.DEBUG):
@@ -255,10 +303,18 @@ class LibNft:
             raise
 
     def _run(
-        self, commands: str, what: str, *, as_json: bool = False, stateless: bool = False
+        self,
+        commands: str,
+        what: str,
+        *,
+        as_json: bool = False,
+        stateless: bool = False,
+        handles: bool = False,
     ) -> str:
         with self._lock:
-            code, output, said = self._inside(lambda: self._execute(commands, as_json, stateless))
+            code, output, said = self._inside(
+                lambda: self._execute(commands, as_json, stateless, handles)
+            )
         if code != 0:
             raise _refusal(said, commands, what)
         return output
@@ -266,11 +322,14 @@ class LibNft:
     def _inside(self, fn: Callable[[], T]) -> T:
         return self._namespace.run(fn) if self._namespace else fn()
 
-    def _execute(self, commands: str, as_json: bool, stateless: bool) -> tuple[int, str, str]:
+    def _execute(
+        self, commands: str, as_json: bool, stateless: bool, handles: bool
+    ) -> tuple[int, str, str]:
         if self._context is None:
             self._context = Nftables()
         self._context.set_stateless_output(stateless)
         self._context.set_json_output(as_json)
+        self._context.set_handle_output(handles)
         code, output, said = self._context.cmd(commands)
         return code, output, said
 

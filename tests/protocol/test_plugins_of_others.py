@@ -271,6 +271,7 @@ def test_a_driver_without_a_device(host: PluginHost, third: ThirdParty, box: str
 
 @pytest.mark.parametrize("name", ["nobody", "../x", "a/b", ".hidden", "x\ny", "n" * 129])
 def test_names_that_no_plugin_has(host: PluginHost, name: str) -> None:
+    """CVE-2021-20206: a name is no way to a file elsewhere."""
     answer = host.http("POST", "/networks/create", {"Name": "no", "Driver": name})
     assert (answer.status, answer.document) == (404, {"message": f'plugin "{name}" not found'})
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import stat
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import docker
 import pytest
@@ -304,6 +306,25 @@ def test_ports_live_on_without_a_daemon(lan: Lan) -> None:
     assert lan.ask(HOST, 5005) == CLIENT
     done = attempt(live, "second", "-p", "5005:80")
     assert "(held by container web)" in done.stderr
+
+
+def test_no_socket_of_ours_is_abstract(lan: Lan) -> None:
+    """CVE-2020-15257: containers with the host's network would reach it, whatever its mode."""
+    live = lan.live
+    live.net("create", "red")
+    web(lan, "-p", "5005:80", "--network", "red")
+    assert lan.ask("::1", 5005, netns=lan.host)  # the port helper serves, and so does the resolver
+    seen = live.docker("run", "--rm", "--network", "host", "host", "cat", "/proc/net/unix").stdout
+    paths = [words[7] for line in seen.splitlines() if len(words := line.split()) > 7]
+    assert str(live.socket) in paths
+    assert [path for path in paths if path.startswith("@")] == []
+    held = [path for path in paths if path.startswith(str(live.exec_root))]
+    assert len(held) >= 3  # the supervisor's, the resolver's and the port helper's
+    for path in held:
+        modes = [Path(place).stat().st_mode for place in (path, live.exec_root)]
+        assert any(stat.S_IMODE(mode) & 0o007 == 0 for mode in modes), path
+    live.docker("rm", "-f", "web")
+    live.net("rm", "red")
 
 
 def test_ports_move_with_the_default_route(lan: Lan) -> None:

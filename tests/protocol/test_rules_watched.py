@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from conftest import DaemonFactory
 from livedaemon import LiveDaemon
+from patience import patient
+from peers.hostfirewalls import Firewalld, HostFirewall, Ufw
 
 _WITHIN_S = 10.0  # far below the sweep's interval, which these tests set to an hour
 
@@ -33,6 +35,7 @@ def rules(live: LiveDaemon) -> str:
 
 
 def test_a_flushed_ruleset_is_healed(live: LiveDaemon) -> None:
+    """moby#48657, podman#3842."""
     before = rules(live)
     assert "cnm-bridge" in before
     for _ in range(3):
@@ -55,3 +58,33 @@ def test_our_own_changes_are_no_news(live: LiveDaemon) -> None:
         live.net("create", f"n{number}")
         live.net("rm", f"n{number}")
     assert "repaired" not in live.log()
+
+
+@pytest.mark.timeout(patient(180))
+@pytest.mark.parametrize("kind", [Firewalld, Ufw], ids=["firewalld", "ufw"])
+def test_a_real_firewall_that_comes_reloads_and_is_flushed(
+    kind: type[HostFirewall], live: LiveDaemon
+) -> None:
+    """CVE-2025-54388, CVE-2025-54410: after each, our rules are those of before, all of them."""
+    ours = tables(live)
+
+    def is_in_order() -> bool:
+        return "jump CNM-FORWARD" in rules(live) and tables(live) == ours
+
+    with kind(live.netns) as firewall:
+        wait_for("our networks are accepted by it", is_in_order)
+        firewall.reload()
+        wait_for("and so after its reload", is_in_order)
+        live.inside(live.netns, "nft", "flush", "ruleset")
+        wait_for("our rules are back", lambda: tables(live) == ours)
+        firewall.again()
+        wait_for("and our networks accepted again", is_in_order)
+
+
+def tables(live: LiveDaemon) -> str:
+    """Our own, as the kernel holds them."""
+    shown = [
+        live.inside(live.netns, "nft", "-s", "list", "table", family, "cnm-bridge", check=False)
+        for family in ("inet", "bridge")
+    ]
+    return "".join(item.stdout for item in shown)

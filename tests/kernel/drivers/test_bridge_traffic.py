@@ -249,7 +249,10 @@ def test_ipv6_works_with_the_first_packet(world: World) -> None:
 @pytest.mark.parametrize("owned", [True, False], ids=["our bridge", "existing bridge"])
 @filtered
 def test_a_container_is_no_router(owned: bool, world: World) -> None:
-    """On a bridge of somebody else's routers may be anywhere: there it also proves the sender."""
+    """CVE-2020-13401, CVE-2020-10749: neither its neighbours' nor the host's.
+
+    On a bridge of somebody else's routers may be anywhere: there it also proves the sender.
+    """
     world.host.sh("ip link add lan type bridge")
     spec = world.network(1, options={} if owned else {"bridge.name": "lan"})
     one, two = world.attach(spec, 2), world.attach(spec, 3)

@@ -18,6 +18,12 @@ from kernel.drivers.world import BOTH, HOST, PEER, World
 from cnm.types import PortBinding
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "firewall.md"
+TESTS = Path(__file__).parents[2]
+_ADVISORIES = 15  # rows of the table, and more may come
+_ROW = re.compile(
+    r"^\| ((?:CVE|GHSA|moby)[^|]*) \|[^|]*\| `([^`]+)`, `(test_[^`]+)` \|$", re.MULTILINE
+)
+_NAME = re.compile(r"CVE-[\d-]+|GHSA-[\w-]+|moby#\d+")
 IDENTITY = "0123456789ab" + "c" * 52
 
 
@@ -52,10 +58,25 @@ def test_the_rules(host: Host, make_place: PlaceFactory) -> None:
     assert shown("rules") == rules
 
 
+def test_each_advisory_has_its_test() -> None:
+    """As the table says: a test of that name, in that file, which names the advisory."""
+    rows = _ROW.findall(DOCUMENT.read_text())
+    assert len(rows) >= _ADVISORIES
+    for names, file, test in rows:
+        text = (TESTS / file).read_text()
+        found = re.search(rf"^def {test}\(.*?(?=^def |^@|\Z)", text, re.DOTALL | re.MULTILINE)
+        assert found is not None, (file, test)
+        for name in _NAME.findall(names):
+            assert name in found[0], f"{name} in {file}, {test}"
+
+
 @BOTH
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_the_policy(version: int, protocol: str, world: World, tmp_path: Path) -> None:
-    """It sees the port that the client wrote, and holds whoever came first."""
+    """It sees the port that the client wrote, and holds whoever came first.
+
+    moby#22054, moby#4737: a "deny" of ufw's does not hold; this does.
+    """
     spec = world.network(1)
     one, other = world.attach(spec, 2), world.attach(world.network(2), 2)
     world.driver.program_external_connectivity(

@@ -34,11 +34,13 @@ class Web:
         options: dict[str, str] | None = None,
         spec: NetworkSpec | None = None,
         host_ip: IPAddress | None = None,
+        port: int = PORT,
+        number: int = 2,
     ) -> None:
         self.world = world
         self.spec = spec or world.network(1, options=options)
-        self.attached = world.attach(self.spec, 2)
-        wanted = [PortBinding(protocol, INSIDE, host_ip, PORT)]
+        self.attached = world.attach(self.spec, number)
+        wanted = [PortBinding(protocol, INSIDE, host_ip, port)]
         self.bindings = world.driver.program_external_connectivity(
             self.spec.id, self.attached.endpoint_id, wanted
         )
@@ -71,6 +73,7 @@ def web(world: World, protocol: str) -> Iterator[Web]:
 @BY
 @filtered
 def test_from_outside(version: int, protocol: str, web: Web) -> None:
+    """moby#44408: the client's own address, of IPv6 too."""
     assert web.sees(web.world.peer, HOST[version]) == PEER[version]
 
 
@@ -172,7 +175,7 @@ def test_published_on_loopback_is_for_this_host_alone(protocol: str, world: Worl
         assert web.sees(world.host, "127.0.0.1") == gateway(4)
         neighbour = world.attach(web.spec, 7)
         for place, via in ((world.peer, HOST[4]), (neighbour.sandbox, gateway(4))):
-            _have_loopback_elsewhere(place, via)
+            have_loopback_elsewhere(place, via)
             assert web.is_hidden(place, "127.0.0.1")
             assert web.is_hidden(place, HOST[4])
         world.host.sh("sysctl -qw net.ipv4.conf.up0.route_localnet=1")
@@ -192,7 +195,7 @@ def test_loopback_services_of_the_host_stay_its_own(world: World) -> None:
     web = Web(world, "tcp")
     inside = web.attached.sandbox
     try:
-        _have_loopback_elsewhere(inside, "10.1.0.1")
+        have_loopback_elsewhere(inside, "10.1.0.1")
         with serving(world.host, "tcp", 999) as own:
             assert own.seen_from(inside, "127.0.0.1", 999, expected=False) is None
             assert own.seen_from(inside, "10.1.0.1", 999, expected=True) == "10.1.0.2"
@@ -286,17 +289,14 @@ def test_trusted_interfaces_reach_published_ports_directly(version: int, world: 
 
 @BOTH
 @BY
+@filtered
 def test_with_icc_off(version: int, protocol: str, world: World) -> None:
-    """What is published is so for neighbours too; nothing else is.
-
-    Not with br_netfilter: what it translates it bridges, and between these ports nothing is.
-    """
-    world.host.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=0")
-    world.host.sh("sysctl -qw net.bridge.bridge-nf-call-ip6tables=0")
+    """What is published is so for neighbours too, and for the container itself; nothing else is."""
     web = Web(world, protocol, options={"bridge.enable_icc": "false"})
     other = world.attach(web.spec, 7)
     try:
         assert web.sees(other.sandbox, HOST[version]) == gateway(version)
+        assert web.sees(web.attached.sandbox, HOST[version]) == gateway(version)
         assert web.sees(world.peer, HOST[version]) == PEER[version]
         assert web.is_hidden(other.sandbox, address(web.attached, version), INSIDE)
     finally:
@@ -349,7 +349,7 @@ def test_a_range(version: int, protocol: str, world: World) -> None:
         assert server.seen_from(world.peer, HOST[version], 6043, expected=True) == PEER[version]
 
 
-def _have_loopback_elsewhere(place: Place, via: str) -> None:
+def have_loopback_elsewhere(place: Place, via: str) -> None:
     """What is sent to 127.0.0.0/8 there leaves by a router, from an address of the link."""
     own = place.ip("-4 addr show dev eth0")[0]["addr_info"][0]["local"]
     place.sh("sysctl -qw net.ipv4.conf.all.route_localnet=1")

@@ -350,6 +350,21 @@ def test_others_flows_to_the_same_port_go_on(web: Published) -> None:
 # others' changes, and restarts
 
 
+def test_no_rule_and_no_chain_a_port(web: Published) -> None:
+    """CVE-2025-71160, moby#53466: graphs of chains cost the kernel, and all that is added later."""
+    host = web.world.host
+
+    def rules() -> list[str]:
+        tables = ("inet cnm-bridge", "bridge cnm-bridge")
+        text = "".join(host.sh(f"nft -s list table {table}") for table in tables)
+        return re.findall(r"\tchain .*?\n\t\}", text, re.DOTALL)
+
+    before = rules()
+    web.publish(*(tcp(80, port) for port in range(20000, 20500)))
+    assert rules() == before
+    assert not any(" vmap " in chain for chain in before)
+
+
 def test_flushed_rules_come_back(web: Published) -> None:
     web.publish(tcp(80, 5005), *(tcp(port, port) for port in range(7000, 7020)))
     rules = web.world.host.sh("nft -s list ruleset")
@@ -519,6 +534,7 @@ def test_one_that_is_killed_before_it_took_a_connection(
 
 
 def test_one_process_whatever_the_number(web: Published) -> None:
+    """moby#11185, moby#23166: two processes a port."""
     web.publish(tcp(80, 5005))
     pid = web.world.host.port_helper()
     web.publish(*(tcp(80, port) for port in range(20000, 21000)))

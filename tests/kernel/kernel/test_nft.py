@@ -10,7 +10,7 @@ from kernel.namespaces import Namespace, NamespaceFactory
 
 from cnm.errors import KernelError
 from cnm.runtime.kernel.netns import NetNS
-from cnm.runtime.kernel.nft import Batch, Chain, LibNft, Map, Rule, Set, Table
+from cnm.runtime.kernel.nft import Batch, Chain, Hook, LibNft, Map, Rule, Set, Table
 from cnm.runtime.kernel.nftgen import Generations, generation
 
 pytestmark = [pytest.mark.kernel, pytest.mark.both_kernels]
@@ -181,3 +181,48 @@ def test_another_namespace(host_ns: Namespace, make_ns: NamespaceFactory) -> Non
         nft.close()
     assert "cnmt" in shown(box)
     assert shown(host_ns) == ""
+
+
+# chains of ours in tables of others
+
+
+def test_a_jump_stands_behind_all_but_the_closing_rules(host_ns: Namespace, nft: LibNft) -> None:
+    host_ns.run("nft", "add table ip other; add chain ip other one; add chain ip other two")
+    for base in ("one", "two"):
+        host_ns.run("nft", f"add rule ip other {base} tcp dport 1 counter accept")
+        host_ns.run("nft", f"add rule ip other {base} counter drop")
+    hooks = (Hook("one", ("drop",)), Hook("two"))
+    ours = ("ip", "other", "OURS")
+    with pytest.raises(KernelError) as gone:
+        nft.rules(*ours)
+    assert gone.value.errno == errno.ENOENT
+    before = host_ns.run("nft", "-s", "list", "ruleset")
+    nft.hook_chain(*ours, ['iifname "a" accept'], hooks)
+    assert nft.is_hooked(*ours, hooks)
+    assert nft.rules(*ours) == ['iifname "a" accept']
+    assert nft.rules("ip", "other", "one") == ["tcp dport 1 accept", "jump OURS", "drop"]
+    assert nft.rules("ip", "other", "two") == ["tcp dport 1 accept", "drop", "jump OURS"]
+    assert not nft.is_hooked(*ours, (hooks[0], Hook("two", ("drop",))))
+    nft.unhook_chain(*ours)
+    nft.unhook_chain(*ours)
+    assert host_ns.run("nft", "-s", "list", "ruleset") == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "add rule ip other one tcp dport 2 accept",  # behind ours
+        "insert rule ip other one jump OURS",  # twice
+        "flush chain ip other one",
+    ],
+)
+def test_a_jump_is_put_back_to_its_place(change: str, host_ns: Namespace, nft: LibNft) -> None:
+    host_ns.run("nft", "add table ip other; add chain ip other one")
+    host_ns.run("nft", "add rule ip other one tcp dport 1 accept")
+    hooks, ours = (Hook("one", ("drop",)),), ("ip", "other", "OURS")
+    nft.hook_chain(*ours, [], hooks)
+    host_ns.run("nft", change)
+    assert not nft.is_hooked(*ours, hooks)
+    nft.hook_chain(*ours, [], hooks)
+    assert nft.is_hooked(*ours, hooks)
+    assert nft.rules("ip", "other", "one")[-1] == "jump OURS"

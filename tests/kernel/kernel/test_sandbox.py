@@ -153,6 +153,7 @@ def test_a_link_that_was_placed_gets_its_mark(box: Namespace, open_box: Opener) 
 
 
 def test_ipv6_works_at_once_and_believes_no_router(box: Namespace, open_box: Opener) -> None:
+    """CVE-2020-13401, CVE-2020-10749: whoever is the sender."""
     box.run("sysctl", "-q", "-w", "net.ipv6.conf.eth0.disable_ipv6=1")
     with open_box() as sandbox:
         sandbox.add_interface(PLACED, BOTH)

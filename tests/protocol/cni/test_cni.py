@@ -306,6 +306,16 @@ def test_a_container_made_again_beside_a_dead_daemon(daemon: LiveDaemon, runtime
             7,
             "invalid network config: runtimeConfig.ips must be a list",
         ),
+        (  # CVE-2021-20206: what a configuration names is run by nobody
+            {"cniVersion": "1.1.0", "name": "pods", "ipam": {"type": "../../bin/sh"}},
+            2,
+            "unsupported field ipam in network config: {'type': '../../bin/sh'}",
+        ),
+        (
+            {"cniVersion": "1.1.0", "name": "pods", "driver": "../../../bin/sh"},
+            7,
+            'plugin "../../../bin/sh" not found',
+        ),
         (
             {"cniVersion": "1.1.0", "name": "pods", "prevResult": {"ips": [1]}},
             7,

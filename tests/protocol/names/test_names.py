@@ -257,6 +257,7 @@ def test_port_53_is_the_containers_own(shop: Host) -> None:
 
 
 def test_an_internal_network_leaks_nothing(shop: Host, world: Server) -> None:
+    """CVE-2024-29018."""
     shop.net("create", "--internal", "cellar")
     shop.run("hermit", "cellar")
     shop.run("friend", "cellar")

@@ -1,9 +1,10 @@
 """Runs tests on the first kernel that has what they need: this one, or Debian's in the VM lab.
 
 ``@pytest.mark.needs("netem", …)`` names features (:data:`cnm.netlab.features.PROBES`). A test
-whose kernel this is not runs in the VM, which is booted once for all of them, beside the
-tests that run here; its outcome is reported like any other, its name followed by ``@`` and
-the kernel's release. ``@pytest.mark.both_kernels`` runs here, and there too if asked for.
+whose kernel this is not runs in the VM, which is booted once for all of them, beside the tests
+that run here (two of them where the tests are many: a VM has one processor, the machine more);
+its outcome is reported like any other, its name followed by ``@`` and the kernel's release.
+``@pytest.mark.both_kernels`` runs here, and there too if asked for.
 
 ``--vm``: ``auto`` (what needs it runs in the VM), ``also`` (and what is for both kernels; the
 session fails if nothing ran there), ``only`` (the same and nothing else), ``inside``: this is
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -29,6 +31,7 @@ from cnm.netlab.features import Features
 MODES = ("auto", "also", "only", "inside")
 _WORKERS_LIST = "second_kernel_list"
 _POLL_S = 0.2
+_VMS_MAX, _MANY = 2, 40  # a second boot costs as much as some twenty tests
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -128,7 +131,7 @@ class Outside(Chooser):
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
         self._config = config
-        self._run: SecondKernelRun | None = None
+        self._runs: list[SecondKernelRun] = []
         self._trouble = ""
         self._list: Path | None = None
 
@@ -155,16 +158,18 @@ class Outside(Chooser):
             result = yield
             self._finish(session)
         finally:
-            if self._run is not None:
-                self._run.close()
+            for run in self._runs:
+                run.close()
         return result
 
     def _start(self) -> None:
-        if self._run is not None or self._trouble or not self.there:
+        if self._runs or self._trouble or not self.there:
             return
+        number = min(_VMS_MAX, os.cpu_count() or 1) if len(self.there) >= _MANY else 1
+        slow = self._config.getoption("markexpr") == "slow"
         try:
-            slow = self._config.getoption("markexpr") == "slow"
-            self._run = SecondKernelRun(self._config.rootpath, self.there, slow=slow)
+            for share in selection.shares(self.there, number):
+                self._runs.append(SecondKernelRun(self._config.rootpath, share, slow=slow))
         except VMError as error:
             self._trouble = str(error)
 
@@ -174,26 +179,29 @@ class Outside(Chooser):
                 self._fail("no test was selected for the second kernel")
             return
         session.testscollected += len(self.there)
-        if self._run is None:
+        if self._trouble:
             return self._fail(self._trouble)
-        self._wait(self._run)
+        left = {run: set(run.tests) for run in self._runs}
+        while left:
+            for run in list(left):
+                if self._has_ended(run, left[run]):
+                    del left[run]
+            time.sleep(_POLL_S)
 
-    def _wait(self, run: SecondKernelRun) -> None:
-        missing = set(run.tests)
+    def _has_ended(self, run: SecondKernelRun, missing: set[str]) -> bool:
+        """Tell what has come; what is missing at the end is a failure, too."""
         try:
-            ended = False
-            while not ended:
-                ended = run.ended()
-                for data in run.reports():
-                    missing.discard(data["nodeid"])
-                    self._report(data, run.release)
-                if not ended:
-                    time.sleep(_POLL_S)
+            ended = run.ended()
+            for data in run.reports():
+                missing.discard(data["nodeid"])
+                self._report(data, run.release)
         except VMError as error:
-            return self._fail(str(error))
-        if missing:
+            self._fail(str(error))
+            return True
+        if ended and missing:
             names = "\n".join(sorted(missing))
             self._fail(f"tests that did not run there:\n{names}\n{run.output()}")
+        return ended
 
     def _report(self, data: dict[str, Any], release: str) -> None:
         hook = self._config.hook

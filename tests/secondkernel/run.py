@@ -15,7 +15,7 @@ from cnm.netlab.vmboot import VirtualMachine
 from cnm.netlab.vmguest import INSIDE, STDERR, STDOUT, Job
 
 REPORTS, TESTS = "reports", "tests"
-# Alone on the machine it takes about eight minutes; on a busy one three times that.
+# Alone on the machine it takes about six minutes; on a busy one several times that.
 _TIMEOUT_S = 1800
 _SLOW_TIMEOUT_S = 6 * 3600  # `make torture`: every step of every verb, up to ten minutes each
 _TEST_TIMEOUT_S = 600  # what 60 s are under emulation, beside other work

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,17 @@ def split(
         if not lacking and (mode != "only" or item.get_closest_marker(VM)):
             here.append(item)
     return Split(here, there)
+
+
+def shares(tests: Sequence[str], number: int) -> list[list[str]]:
+    """Divide them by file, as evenly as whole files allow; no empty share."""
+    by_file: dict[str, list[str]] = {}
+    for test in tests:
+        by_file.setdefault(test.partition("::")[0], []).append(test)
+    found: list[list[str]] = [[] for _ in range(number)]
+    for group in sorted(by_file.values(), key=len, reverse=True):
+        min(found, key=len).extend(group)
+    return [share for share in found if share]
 
 
 def names_marks(path: Path) -> bool:

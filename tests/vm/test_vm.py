@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from secondkernel import selection
 
 from cnm.netlab.vm import OWN_FAILURE, TIMED_OUT
 from cnm.netlab.vmkernel import cache_folder, cached_kernel, ensure_kernel
@@ -248,3 +249,16 @@ def test_a_marker_from_another_file_is_refused(tmp_path: Path) -> None:
     status, out = inner_pytest(tmp_path, "-k", "test_x")
     assert status == pytest.ExitCode.USAGE_ERROR
     assert "test_x: write its marker into the file itself" in out
+
+
+def test_many_are_shared_by_whole_files() -> None:
+    files = {"a": 30, "b": 20, "c": 12, "d": 1}
+    tests = [
+        f"{file}.py::test_{number}" for file, count in files.items() for number in range(count)
+    ]
+    one, two = selection.shares(tests, 2)
+    assert sorted(one + two) == sorted(tests)
+    assert {test[0] for test in one} == {"a", "d"}
+    assert {test[0] for test in two} == {"b", "c"}
+    assert selection.shares(tests[:3], 2) == [tests[:3]]
+    assert selection.shares(tests, 1) == [tests]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import struct
@@ -15,6 +14,7 @@ from cnm.dns import control
 from cnm.dns.sockets import Sockets, adopt
 from cnm.errors import CNMError
 from cnm.runtime.kernel import packets, resident
+from cnm.runtime.kernel.readable import is_readable
 from cnm.runtime.kernel.resident import Place
 from cnm.runtime.kernel.service import failure
 
@@ -147,4 +147,4 @@ class Process:
         """Kill it, if it has not ended yet, and wait until it has."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        select.select([self._pidfd], [], [], _ENDS_WITHIN_S)
+        is_readable(self._pidfd, _ENDS_WITHIN_S)

@@ -79,7 +79,7 @@ def barriers(nft: Nft) -> list[Barrier]:
     for chain in nft.base_chains():
         if chain.hook not in ("forward", "input") or chain.table == firewall.TABLE:
             continue
-        rules = _rules(nft, chain.family, chain.table, chain.name) or []
+        rules = rules_of(nft, chain.family, chain.table, chain.name) or []
         if chain.policy == "drop" or (rules and rules[-1] in _REFUSALS):
             found.append(Barrier(chain, _program(chain, rules)))
     return found
@@ -115,7 +115,7 @@ def tables(nft: Nft) -> list[tuple[str, str]]:
 
 def held(nft: Nft, family: str, table: str) -> list[str] | None:
     """The rules of our chain in a table; ``None``: it is not there."""
-    return _rules(nft, family, table, CHAIN)
+    return rules_of(nft, family, table, CHAIN)
 
 
 def _program(chain: BaseChain, rules: Sequence[str]) -> str:
@@ -126,13 +126,15 @@ def _program(chain: BaseChain, rules: Sequence[str]) -> str:
 
 def _zones_of_firewalld(nft: Nft) -> list[Hook]:
     """The ends of its zones. Zones of other versions, that are not as we know them, have none."""
-    matches = [_ZONE.fullmatch(rule) for rule in _rules(nft, _FAMILY, FIREWALLD, _ZONES) or ()]
+    matches = [_ZONE.fullmatch(rule) for rule in rules_of(nft, _FAMILY, FIREWALLD, _ZONES) or ()]
     found = [(match[2], not match[1]) for match in matches if match]
     fallback = {zone for zone, unconditional in found if unconditional}
     hooks = []
     for zone in dict.fromkeys(zone for zone, _ in found):
         base = f"filter_FWD_{zone}"
-        rules = [rule for rule in _rules(nft, _FAMILY, FIREWALLD, base) or () if CHAIN not in rule]
+        rules = [
+            rule for rule in rules_of(nft, _FAMILY, FIREWALLD, base) or () if CHAIN not in rule
+        ]
         if rules and rules[-1] in _REFUSALS and (zone in fallback or _is_default(nft, zone)):
             hooks.append(Hook(base, (rules[-1],)))
     return hooks
@@ -140,11 +142,12 @@ def _zones_of_firewalld(nft: Nft) -> list[Hook]:
 
 def _is_default(nft: Nft, zone: str) -> bool:
     """Whether a zone has no target of its own: only then the host answers ping in it."""
-    rules = _rules(nft, _FAMILY, FIREWALLD, f"filter_IN_{zone}") or ()
+    rules = rules_of(nft, _FAMILY, FIREWALLD, f"filter_IN_{zone}") or ()
     return any(_ASKS_FOR_PING.fullmatch(rule) for rule in rules)
 
 
-def _rules(nft: Nft, family: str, table: str, chain: str) -> list[str] | None:
+def rules_of(nft: Nft, family: str, table: str, chain: str) -> list[str] | None:
+    """The rules of a chain of others; ``None``: it is gone, which may be any time."""
     try:
         return list(nft.rules(family, table, chain))
     except KernelError as error:

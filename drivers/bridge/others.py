@@ -47,6 +47,7 @@ class OthersForwarding:
         self._generation = generation
         self._lock = threading.Lock()
         self._networks: dict[NetworkID, NetworkPolicy] = {}
+        self._refused: dict[Place, str] = {}  # what was told of those that let us not in
         self._settled_at: int | None = None  # generation at which all was as it should be
 
     def add(self, network_id: NetworkID, policy: NetworkPolicy) -> list[Repair]:
@@ -103,10 +104,18 @@ class OthersForwarding:
             try:
                 if self._have(place, needed.get(place), wanted):
                     repairs.append(Repair("chain", f"{' '.join(place)} {CHAIN}", "as needed again"))
+                self._refused.pop(place, None)
             except KernelError as error:
-                log.warning("networks beside another firewall: %s", error)
+                self._tell(place, error)
         self._settled_at = None if repairs else generation
         return repairs
+
+    def _tell(self, place: Place, error: KernelError) -> None:
+        """Once: who refuses does so at every change of the rules."""
+        told = self._refused.get(place) == str(error)
+        self._refused[place] = str(error)
+        level = logging.DEBUG if told else logging.WARNING
+        log.log(level, "networks beside another firewall: %s", error)
 
     def _needed(self) -> dict[Place, tuple[Gate, list[str]]]:
         """The rules for each table that drops, what is left alone first."""
@@ -123,8 +132,8 @@ class OthersForwarding:
     def _left_alone(self, gate: Gate) -> list[str]:
         if gate.table != hostfirewalls.FILTER:
             return []
-        rules = self._nft.rules(gate.family, gate.table, hostfirewalls.FORWARD)
-        found = (_TO_DOCKER.fullmatch(rule) for rule in rules)
+        rules = hostfirewalls.rules_of(self._nft, gate.family, gate.table, hostfirewalls.FORWARD)
+        found = (_TO_DOCKER.fullmatch(rule) for rule in rules or ())
         return [f'oifname "{match[1]}"{_LEFT_ALONE}' for match in found if match]
 
     def _accepts(self, family: str) -> list[str]:

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import logging
 import os
-import select
 import signal
 import socket
 import struct
@@ -22,6 +21,7 @@ from cnm.drivers.bridge import portholder, portprotocol
 from cnm.drivers.bridge.portprotocol import Holding, Key, Wanted, read_target
 from cnm.errors import CNMError, InvalidParameter, KernelError, PortTaken, Unavailable
 from cnm.runtime.kernel import packets, resident
+from cnm.runtime.kernel.readable import is_readable
 from cnm.runtime.kernel.service import failure
 
 log = logging.getLogger(__name__)
@@ -294,7 +294,7 @@ def _end(link: socket.socket) -> None:
         return
     try:
         signal.pidfd_send_signal(process, signal.SIGKILL)
-        select.select([process], [], [], _ENDS_WITHIN_S)
+        is_readable(process, _ENDS_WITHIN_S)
     except ProcessLookupError:
         pass
     finally:

@@ -174,7 +174,12 @@ class LibNft:
             return
         if log.isEnabledFor(logging.DEBUG):
             _tell(batch.render())
-        self._inside(lambda: self._elements.commit(messages, what))
+        try:
+            self._inside(lambda: self._elements.commit(messages, what))
+        except KernelError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            self._run(batch.render(), what)  # net.core.wmem_default is small: it has a way around
 
     def delete(self, family: str, name: str) -> None:
         """See :meth:`Nft.delete`."""

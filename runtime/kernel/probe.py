@@ -37,6 +37,7 @@ from cnm.runtime.kernel import probeframes
 from cnm.runtime.kernel.announce import ALL_NODES_MAC, ETH_P_ARP, ETH_P_IPV6
 from cnm.runtime.kernel.netlink import Netlink
 from cnm.runtime.kernel.probeframes import MOST, attach_filter, claim_of, probe_for
+from cnm.runtime.kernel.readable import is_readable
 from cnm.types import IPAddress
 
 log = logging.getLogger(__name__)
@@ -261,8 +262,7 @@ def _hear(
 ) -> None:
     """Add to ``found`` what is said of the addresses, until a time or until all are found."""
     while len(found) < len(addresses) and (rest := until - time.monotonic()) > 0:
-        ready, _, _ = select.select([wire], [], [], rest)
-        if not ready:
+        if not is_readable(wire.fileno(), rest):
             return
         frame, (_, _, kind, _, _) = wire.recvfrom(_FRAME_BYTES)
         claim = claim_of(frame)

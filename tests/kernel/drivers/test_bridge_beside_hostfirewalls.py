@@ -6,7 +6,7 @@ by default what is routed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -28,8 +28,12 @@ from nftables import Nftables
 from patience import patient
 from peers.hostfirewalls import Firewalld, HostFirewall, Ufw
 
+from cnm.drivers.bridge.firewall import NetworkPolicy
 from cnm.drivers.bridge.hostfirewalls import CHAIN
-from cnm.types import Reach
+from cnm.drivers.bridge.others import OthersForwarding
+from cnm.runtime.kernel.nft import LibNft
+from cnm.runtime.kernel.nftgen import generation
+from cnm.types import NetworkID, Reach
 
 pytestmark = pytest.mark.timeout(patient(180))
 OWN, OTHER = 2222, 2223  # ports of the host's own programs: allowed, and not
@@ -349,9 +353,39 @@ def test_a_firewalld_that_owns_its_table_alone(
         " jump filter_FORWARD_ZONES; reject with icmpx admin-prohibited; }; }"
     )
     assert code == 0, said
-    world.network(1)
-    assert "networks beside another firewall: accepting our networks in nft inet" in caplog.text
+    spec = world.network(1)
+    told = "networks beside another firewall: accepting our networks in nft inet"
+    assert told in caplog.text
+    caplog.clear()
+    for number in (7, 8):  # the rules have changed: it is tried again, but not told again
+        world.host.sh(f"nft add table inet other{number}")
+        world.driver.restore(spec, [])
+    assert told not in caplog.text
     found = [item for item in world.driver.diagnose() if "firewalld (table" in item[0]]
     assert [(works, "zone that forwards" in detail) for _, works, detail in found] == [
         ("warning", True)
     ]
+
+
+def test_a_table_that_goes_while_it_is_looked_at(world: World) -> None:
+    """As when others load theirs again: a network is none the less made."""
+
+    class Racing(LibNft):
+        looks = 0
+
+        def rules(self, family: str, table: str, chain: str) -> Sequence[str]:
+            self.looks += (family, chain) == ("ip", "FORWARD")
+            if self.looks == 2:
+                self.delete("ip", "filter")
+            return super().rules(family, table, chain)
+
+    world.host.sh("iptables -P FORWARD DROP")
+    nft = Racing()
+    try:
+        others = OthersForwarding(nft, generation)
+        others.add(NetworkID("1" * 64), NetworkPolicy("br-1"))
+        assert nft.looks >= 2
+        assert ("ip", "filter") not in nft.tables()
+        assert CHAIN not in world.host.sh("nft list ruleset")
+    finally:
+        nft.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Iterator
 
 import pytest
 from kernel.namespaces import Namespace, NamespaceFactory
 
 from cnm.errors import KernelError
-from cnm.runtime.kernel import nfelements
+from cnm.runtime.kernel import nfelements, nfwire
 from cnm.runtime.kernel.netns import NetNS
 from cnm.runtime.kernel.nft import Batch, LibNft, Map, Set, Table
 from cnm.runtime.kernel.nftgen import generation
@@ -133,6 +134,24 @@ def test_many(nft: LibNft, number: int) -> None:
     nft.apply(made)
     assert nft.elements("inet", "cnmt", "any4") == {f"{key} : {value}" for _, key, value in many}
     nft.apply(made.reversed())
+    assert nft.elements("inet", "cnmt", "any4") == set()
+
+
+def test_a_host_whose_sockets_are_small(nft: LibNft, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small net.core.wmem_default, too: what does not fit at once comes and goes."""
+    opened = nfwire.opened
+
+    def small() -> socket.socket:
+        link = opened()
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        return link
+
+    monkeypatch.setattr(nfwire, "opened", small)
+    many = batch(*(("any4", f"tcp . {port}", "10.1.2.3 . 80") for port in range(1, 501)))
+    assert nfelements.packed(many) is not None
+    nft.apply(many)
+    assert len(nft.elements("inet", "cnmt", "any4")) == 500
+    nft.apply(many.reversed())
     assert nft.elements("inet", "cnmt", "any4") == set()
 
 

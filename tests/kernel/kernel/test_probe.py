@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import threading
 from collections.abc import Iterator
@@ -239,3 +240,13 @@ def test_a_question_is_no_claim_and_rubbish_is_nothing() -> None:
     whole = bytes(claim_v6(V6, PRINTER))
     for end in range(14 + 40 + 8 + 16):
         assert probeframes.claim_of(whole[:end]) is None
+
+
+def test_a_daemon_that_has_more_descriptors_than_select_knows(prober: WireProber) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with contextlib.ExitStack() as many:
+        many.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while many.enter_context(open(os.devnull, "rb")).fileno() < 1024:
+            pass
+        assert prober.holders("eth0", [V4]) == {V4: PRINTER}

@@ -12,6 +12,10 @@ import pytest
 from cnm.netlab.features import Features
 
 NEEDS, BOTH, VM = "needs", "both_kernels", "vm"
+_WEIGHTS = (
+    *(("tests/lab/", 35), ("tests/protocol/", 15), ("tests/torture/", 20), ("killed_at_each", 12)),
+    *(("vlan_trunk", 8), ("netem", 6), ("/drivers/", 3), ("", 1)),
+)
 _NAMED = re.compile(rf"\bmark\.(?:{NEEDS}|{BOTH}|{VM})\b".encode())
 
 
@@ -57,14 +61,19 @@ def split(
 
 
 def shares(tests: Sequence[str], number: int) -> list[list[str]]:
-    """Divide them by file, as evenly as whole files allow; no empty share."""
+    """Divide them by file, as evenly in time as whole files allow; no empty share."""
     by_file: dict[str, list[str]] = {}
     for test in tests:
         by_file.setdefault(test.partition("::")[0], []).append(test)
     found: list[list[str]] = [[] for _ in range(number)]
-    for group in sorted(by_file.values(), key=len, reverse=True):
-        min(found, key=len).extend(group)
+    for group in sorted(by_file.values(), key=_weight, reverse=True):
+        min(found, key=_weight).extend(group)
     return [share for share in found if share]
+
+
+def _weight(tests: Sequence[str]) -> int:
+    """By what they take there, in some 1.5 seconds: the first pattern that matches."""
+    return sum(next(weight for known, weight in _WEIGHTS if known in test) for test in tests)
 
 
 def names_marks(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
@@ -42,14 +43,12 @@ def test_others_changes_are_told(host_ns: Namespace, told: threading.Event) -> N
 @pytest.mark.parametrize("by", ["the first thread", "another thread"])
 def test_own_changes_are_not_told(host_ns: Namespace, told: threading.Event, by: str) -> None:
     """The kernel names the thread that changed them, not the process."""
-    nft = LibNft()
-    if by == "the first thread":
-        own_changes(nft)
-        assert not told.wait(_NOTHING_S)
-    else:
-        with NetNS(host_ns.path) as worker:
-            worker.run(lambda: own_changes(nft))
-            assert not told.wait(_NOTHING_S)
-    nft.close()
+    with contextlib.closing(LibNft()) as nft, NetNS(host_ns.path) as worker:
+
+        def change() -> bool:  # who changed them lives while that is told
+            own_changes(nft)
+            return told.wait(_NOTHING_S)
+
+        assert not (change() if by == "the first thread" else worker.run(change))
     host_ns.run("nft", "add table ip theirs")
     assert told.wait(patient(10))

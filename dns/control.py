@@ -25,7 +25,8 @@ except ImportError:
     from hashlib import blake2b
 
 MODULE = "cnm.dns.server"
-PROTOCOL = 1  # one more with each change of what is said; others are replaced
+PROTOCOL = 2  # one more with each change of what is said; others are replaced
+TOGETHER = "together"  # asks for several that are short, by their own requests
 HOST = ""  # the id under which the listener for the host is held
 TAKEN_AT_ONCE = 8  # sandboxes: two descriptors each, and a message carries 16
 

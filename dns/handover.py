@@ -317,21 +317,16 @@ class Handover:
             return None
 
     def _post(self, tell: Callable[..., object], request: str, /, **arguments: object) -> None:
-        """``tell`` it; within :meth:`together` without waiting for the answer of one that runs."""
+        """``tell`` it; within :meth:`together` with what else is posted."""
         say = partial(tell, request, **arguments)
         if self._posted is None or self._process is None:
             say()
             return
-        try:
-            self._process.post(request, **arguments)
-        except Lost as error:
-            self._lost(error)
-            say()
-        else:
-            self._posted.append(say)
+        self._process.post(request, **arguments)
+        self._posted.append(say)
 
     def _settle(self) -> None:
-        """Wait for the answers. If one was refused or lost, all is said again, one by one."""
+        """Ask. If one was refused, or the process lost, all is said again, one by one."""
         posted, self._posted = self._posted or [], None
         try:
             done = self._process is not None and self._process.settle()

@@ -36,7 +36,7 @@ class Process:
         self._place = place
         self._link = link
         self._patience_s = patience_s
-        self._owed = 0  # answers to what was posted
+        self._posted: list[dict[str, object]] = []
         self._all_done = True
         link.settimeout(patience_s)
         peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
@@ -72,33 +72,30 @@ class Process:
         return self._ask(request, descriptors, arguments)[0]
 
     def post(self, request: str, /, **arguments: object) -> None:
-        """Ask, and leave the answer to :meth:`settle`. :raises Lost:"""
-        try:
-            packets.send(self._link, {"ask": request, **arguments})
-        except (OSError, ValueError) as error:
-            raise Lost(f"the resolver (process {self.pid}): {error}") from error
-        self._owed += 1
+        """To be asked with all else that is posted until :meth:`settle`, in one message."""
+        self._posted.append({"ask": request, **arguments})
 
     def settle(self) -> bool:
-        """Wait for what was posted; whether all of it was done. :raises Lost:"""
+        """Ask what was posted; whether all of it was done. :raises Lost:"""
         try:
-            self._take_owed()
+            self._ask_posted()
         except (OSError, EOFError, ValueError) as error:
             raise Lost(f"the resolver (process {self.pid}): {error}") from error
         done, self._all_done = self._all_done, True
         return done
 
-    def _take_owed(self) -> None:
-        while self._owed:
+    def _ask_posted(self) -> None:
+        posted, self._posted = self._posted, []
+        if posted:
+            packets.send(self._link, {"ask": control.TOGETHER, "of": posted})
             message, _ = packets.receive(self._link)
-            self._owed -= 1
             self._all_done &= "done" in message
 
     def _ask(
         self, request: str, descriptors: Sequence[int], arguments: dict[str, object]
     ) -> tuple[Any, list[int]]:
         try:
-            self._take_owed()
+            self._ask_posted()
             packets.send(self._link, {"ask": request, **arguments}, descriptors)
             message, received = packets.receive(self._link)
         except (OSError, EOFError, ValueError) as error:

@@ -62,6 +62,7 @@ class Server:
             "sandbox": lambda m: self._holdings.view_digest(m["id"]),
             "statistics": lambda _: self._statistics(),
             "retire": lambda _: self._retire(),
+            control.TOGETHER: lambda m: [self._requests[one["ask"]](one) for one in m["of"]],
         }
 
     def serve(self) -> None:

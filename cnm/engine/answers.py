@@ -48,10 +48,17 @@ def unreadable(error: Exception) -> str:
 
 def install(app: FastAPI) -> None:
     """Make the app answer its errors in Docker's shape."""
-    app.add_exception_handler(CNMError, _refused)
-    app.add_exception_handler(TeardownError, _refused)
-    app.add_exception_handler(HTTPException, _unknown_path)
-    app.add_exception_handler(RequestValidationError, _bad_body)
+    for kind in (CNMError, TeardownError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, to)
+
+
+def to(request: Request, error: Exception) -> Response:
+    """The answer to one of the errors that are foreseen."""
+    if isinstance(error, RequestValidationError):
+        return _bad_body(error)
+    if isinstance(error, HTTPException):
+        return _unknown_path(error)
+    return _refused(request, error)
 
 
 def _refused(request: Request, error: Exception) -> Response:
@@ -62,9 +69,8 @@ def _refused(request: Request, error: Exception) -> Response:
     return failure(status, str(error))
 
 
-def _unknown_path(request: Request, error: Exception) -> Response:
+def _unknown_path(error: HTTPException) -> Response:
     """Docker answers 404 to a method that a path does not have, too."""
-    assert isinstance(error, HTTPException)
     if error.status_code in {404, 405}:
         return failure(404, PAGE_NOT_FOUND)
     if isinstance(error.__cause__, ValueError | RecursionError):  # raised where the body is read
@@ -72,8 +78,7 @@ def _unknown_path(request: Request, error: Exception) -> Response:
     return failure(error.status_code, error.detail)
 
 
-def _bad_body(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+def _bad_body(error: RequestValidationError) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     if first["type"] == "json_invalid":

@@ -27,6 +27,7 @@ from cnm.engine import (
 )
 from cnm.engine.frame import Frame
 from cnm.engine.info import DaemonInfo
+from cnm.engine.shortcut import Shortcut
 
 _ABOUT = (
     "The Docker Engine API of networks, containers and images (with and without a /v1.NN prefix),"
@@ -51,20 +52,25 @@ def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.
         strict_content_type=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    routers = (
+        networks.routes(core),
+        system.routes(core, daemon),
+        containers.routes(core),
+        life.routes(core),
+        streams.routes(core, stopping),
+        exec.routes(core),
+        images.routes(core),
+        events.routes(core, stopping),
+        ours.routes(core),
+        publishing.routes(core),
+        attachments.routes(core),
+        names.routes(core, stopping),
+        docs.routes(app),
+        system.absent(),
+    )
+    app.add_middleware(Shortcut, routers=routers)
     app.add_middleware(Frame)
     answers.install(app)
-    app.include_router(networks.routes(core))
-    app.include_router(system.routes(core, daemon))
-    app.include_router(containers.routes(core))
-    app.include_router(life.routes(core))
-    app.include_router(streams.routes(core, stopping))
-    app.include_router(exec.routes(core))
-    app.include_router(images.routes(core))
-    app.include_router(events.routes(core, stopping))
-    app.include_router(ours.routes(core))
-    app.include_router(publishing.routes(core))
-    app.include_router(attachments.routes(core))
-    app.include_router(names.routes(core, stopping))
-    app.include_router(docs.routes(app))
-    app.include_router(system.absent())
+    for router in routers:
+        app.include_router(router)
     return app

@@ -64,18 +64,22 @@ class Engine:
         self._api.call("DELETE", f"/networks/{self._network}")
 
     def attach(self, number: int) -> None:
-        self._verb(self._api, "connect", number)
+        self._api.call(*self._request("connect", number))
 
     def detach(self, number: int) -> None:
-        self._verb(self._api, "disconnect", number)
+        self._api.call(*self._request("disconnect", number))
 
     def attach_all(self) -> None:
         """By a connection for each, so that all are open when they are to be detached."""
         for number in CONTAINERS:
-            self._batched("connect", number)
+            self._connections[number].call(*self._request("connect", number))
 
     def detach_all(self) -> None:
-        at_once([partial(self._batched, "disconnect", number) for number in CONTAINERS])
+        """All are asked before the first answer is looked for."""
+        for number in CONTAINERS:
+            self._connections[number].begin(*self._request("disconnect", number))
+        for number in CONTAINERS:
+            self._connections[number].finish()
 
     def namespace(self, number: int) -> str:
         return self._containers[number][1]
@@ -90,12 +94,9 @@ class Engine:
         for connection in self._connections:
             connection.close()
 
-    def _batched(self, verb: str, number: int) -> None:
-        self._verb(self._connections[number], verb, number)
-
-    def _verb(self, api: Api, verb: str, number: int) -> None:
+    def _request(self, verb: str, number: int) -> tuple[str, str, object]:
         name, _ = self._containers[number]
-        api.call("POST", f"/networks/{self._network}/{verb}", {"Container": name})
+        return "POST", f"/networks/{self._network}/{verb}", {"Container": name}
 
 
 class NetavarkContender:

@@ -120,8 +120,11 @@ class SandboxProvider(Protocol):
     def host_identity(self) -> str:
         """Changes when the host (or lab host) was booted anew: boot id and namespace cookie."""
 
-    def open(self, record: SandboxRecord) -> Sandbox:
-        """:raises SandboxGone: the namespace is gone, or another one is at its path."""
+    def open(self, record: SandboxRecord, *, joining: bool = False) -> Sandbox:
+        """``joining``: an interface will be added; what that needs is opened at once.
+
+        :raises SandboxGone: the namespace is gone, or another one is at its path.
+        """
 
     def create(self, key: SandboxKey, ids: IdMap | None = None) -> NamespaceIdentity:
         """Make a namespace at ``key``: loopback up, sysctls as Docker sets them.

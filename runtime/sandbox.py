@@ -12,14 +12,15 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Interface, ip_network
 from pathlib import Path
-from socket import AF_INET, AF_INET6, socket
+from socket import AF_INET, AF_INET6
 from types import TracebackType
 from typing import TypeVar
 
 from cnm.errors import Forbidden, InvalidParameter, KernelError, NotFound, SandboxGone
 from cnm.idmap import IdMap
 from cnm.runtime.kernel import owner, pin, sysctl
-from cnm.runtime.kernel.announce import Announcer, packet_socket
+from cnm.runtime.kernel.announce import Announcer
+from cnm.runtime.kernel.interior import Interior
 from cnm.runtime.kernel.netlink import OUR_PROTOCOL, Netlink, Route
 from cnm.runtime.kernel.netns import NetNS, own_cookie
 from cnm.sandboxapi import DefaultRoute, PlacedInterface
@@ -89,17 +90,23 @@ class NamespaceSandboxes:
         """Boot id and own namespace's cookie: another after a boot of the (lab) host."""
         return f"{_BOOT_ID.read_text().strip()}/{own_cookie()}"
 
-    def open(self, record: SandboxRecord) -> NamespaceSandbox:
+    def open(self, record: SandboxRecord, *, joining: bool = False) -> NamespaceSandbox:
         """:raises SandboxGone: the namespace is gone, or another one is at its path."""
+        interior = Interior(self._announcer.discard)
         try:
-            namespace = NetNS(record.key, expect=record.identity)
+            namespace = NetNS(
+                record.key, expect=record.identity, visit=interior.open if joining else None
+            )
         except KernelError as error:
             if error.errno not in _GONE:
                 raise  # too many open files, say: that tells nothing of the namespace
             raise SandboxGone(
                 f"the network namespace of container {record.name} ({record.key}) is gone"
             ) from error
-        return NamespaceSandbox(record, namespace, self._announcer)
+        except SandboxGone:
+            interior.close()
+            raise
+        return NamespaceSandbox(record, namespace, interior, self._announcer)
 
     # namespaces of our own
 
@@ -140,9 +147,12 @@ class NamespaceSandboxes:
 class NamespaceSandbox:
     """One open namespace: ``cnm.sandboxapi.Sandbox``."""
 
-    def __init__(self, record: SandboxRecord, namespace: NetNS, announcer: Announcer) -> None:
+    def __init__(
+        self, record: SandboxRecord, namespace: NetNS, interior: Interior, announcer: Announcer
+    ) -> None:
         self._record = record
         self._namespace = namespace
+        self._interior = interior
         self._announcer = announcer
 
     @property
@@ -159,6 +169,7 @@ class NamespaceSandbox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._interior.close()
         self._namespace.close()
 
     def run(self, fn: Callable[[], T]) -> T:
@@ -178,9 +189,8 @@ class NamespaceSandbox:
                 self._move_in(join)
                 undo.push(self.remove_interface, join.interface_name)
             index = self._index(join.interface_name)
-            sender = self._namespace.run(lambda: _prepare(join.interface_name, interface))
-            if sender is not None:
-                undo.push(sender.close)
+            settings = _ipv6_settings(interface)
+            self._inside().set_ipv6(join.interface_name, settings)
             batch = self._namespace.netlink().batch().set_link(_LOOPBACK, up=True)
             if join.placed and join.mark:
                 batch.set_link(index, alias=join.mark)
@@ -194,7 +204,7 @@ class NamespaceSandbox:
                     route.destination, gateway=route.next_hop, device_index=index, exist_ok=True
                 )
             batch.commit()
-        self._announcer.announce(sender, interface.mac or "", _addresses(interface))
+        self._announce(join.interface_name, interface)
         return join.interface_name
 
     def remove_interface(self, name: str) -> None:
@@ -260,8 +270,14 @@ class NamespaceSandbox:
         return index
 
     def _announce(self, name: str, interface: EndpointInterface) -> None:
-        sender = self._namespace.run(lambda: _announcing(name, interface))
-        self._announcer.announce(sender, interface.mac or "", _addresses(interface))
+        if interface.mac and _addresses(interface):
+            sender = self._inside().take_sender(name)
+            self._announcer.announce(sender, interface.mac, _addresses(interface))
+
+    def _inside(self) -> Interior:
+        if not self._interior.is_open:
+            self._namespace.run(self._interior.open)
+        return self._interior
 
     # default routes
 
@@ -346,7 +362,8 @@ class NamespaceSandbox:
         if link is None:
             return []
         repairs: list[Repair] = []
-        settings = _ipv6_settings(name, item.interface)
+        folder = f"net/ipv6/conf/{name}"
+        settings = {f"{folder}/{k}": v for k, v in _ipv6_settings(item.interface).items()}
         if self._namespace.run(lambda: _write_settings(settings)):
             repairs.append(Repair("sysctl", f"IPv6 of {name}", "set again"))
         present = {address.interface for address in netlink.addresses(link.index)}
@@ -412,30 +429,14 @@ def _prepare_own() -> NamespaceIdentity:
     return NamespaceIdentity(own_cookie())
 
 
-def _prepare(name: str, interface: EndpointInterface) -> socket | None:
-    """From inside, in one call: the settings, and what will announce the interface."""
-    _write_settings(_ipv6_settings(name, interface))
-    return _announcing(name, interface)
-
-
-def _announcing(name: str, interface: EndpointInterface) -> socket | None:
-    """From inside: a socket to announce an interface by, if there is anything to announce."""
-    return packet_socket(name) if interface.mac and _addresses(interface) else None
-
-
-def _ipv6_settings(name: str, interface: EndpointInterface) -> dict[str, str]:
+def _ipv6_settings(interface: EndpointInterface) -> dict[str, str]:
     """To be written before the link comes up.
 
     An IPv4-only container has no IPv6 at all, not even a link-local address
     (CVE-2024-32473); none believes router advertisements (CVE-2020-13401).
     """
     ipv6 = any(address.version == 6 for address in _addresses(interface))
-    folder = f"net/ipv6/conf/{name}"
-    return {
-        f"{folder}/accept_ra": "0",
-        f"{folder}/autoconf": "0",
-        f"{folder}/disable_ipv6": "0" if ipv6 else "1",
-    }
+    return {"accept_ra": "0", "autoconf": "0", "disable_ipv6": "0" if ipv6 else "1"}
 
 
 def _addresses(interface: EndpointInterface) -> list[IPInterface]:

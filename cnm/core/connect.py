@@ -199,7 +199,7 @@ class Connections:
     ) -> Endpoint:
         driver = self._registry.driver(network.driver)
         before = endpoint
-        with self._open(record) as sandbox, Undo() as undo:
+        with self._sandboxes.open(record, joining=True) as sandbox, Undo() as undo:
             name = interfacenames.choose(
                 self._state, network, record, endpoint, sandbox.has_interface
             )
@@ -257,9 +257,6 @@ class Connections:
             self._state.write(put=[endpoint])
             sandbox.add_interface(join, interface)
         return endpoint
-
-    def _open(self, record: SandboxRecord) -> Sandbox:
-        return self._sandboxes.open(record)
 
     # default gateways
 
@@ -387,14 +384,14 @@ class Connections:
 
     def _take_out(self, record: SandboxRecord, endpoint: Endpoint) -> None:
         try:
-            with self._open(record) as sandbox:
+            with self._sandboxes.open(record) as sandbox:
                 sandbox.remove_interface(endpoint.interface_name)
         except SandboxGone:
             log.debug("sandbox %s is gone, and its interfaces with it", record.name)
 
     def _set_gateway(self, record: SandboxRecord, routes: gateway.Routes) -> None:
         try:
-            with self._open(record) as sandbox:
+            with self._sandboxes.open(record) as sandbox:
                 sandbox.set_default_gateway(*routes)
         except SandboxGone:
             log.debug("sandbox %s is gone, and its routes with it", record.name)

@@ -58,8 +58,9 @@ class Announcer:
     ) -> None:
         """Announce addresses now, and ``count - 1`` times more.
 
-        ``sender`` comes from :func:`packet_socket` and is closed by this. An interface that
-        goes away meanwhile ends it silently.
+        ``sender`` comes from :meth:`Interior.take_sender
+        <cnm.runtime.kernel.interior.Interior.take_sender>` and is closed by this. An interface
+        that goes away meanwhile ends it silently.
         """
         if sender is None:
             return
@@ -67,7 +68,15 @@ class Announcer:
         if frames and count > 0:
             self._send(sender, frames, count, interval_s)
         else:
-            self._finish(sender)
+            self.discard(sender)
+
+    def discard(self, sender: socket.socket) -> None:
+        """Close a packet socket, which waits for RCU, in a thread of ours."""
+        with self._condition:
+            if not self._closed:
+                self._done.submit(sender.close)
+                return
+        sender.close()
 
     def close(self) -> None:
         """End the thread and close every socket. Again is fine."""
@@ -91,7 +100,7 @@ class Announcer:
         except OSError:
             count = 1  # the interface went down or away: nothing is left to announce
         if count == 1:
-            self._finish(sender)
+            self.discard(sender)
             return
         with self._condition:
             if self._closed:
@@ -104,13 +113,6 @@ class Announcer:
                 self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
                 self._thread.start()
             self._condition.notify()
-
-    def _finish(self, sender: socket.socket) -> None:
-        with self._condition:
-            if not self._closed:
-                self._done.submit(sender.close)
-                return
-        sender.close()
 
     def _run(self) -> None:
         while True:
@@ -156,18 +158,3 @@ def checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return int(~total & 0xFFFF)
-
-
-def packet_socket(interface_name: str) -> socket.socket | None:
-    """A socket that sends frames on one interface, receiving none (protocol 0; packet(7)).
-
-    To be called inside the interface's namespace; ``None`` if the interface is gone.
-    """
-    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-    try:
-        sender.bind((interface_name, 0))
-        sender.setblocking(False)
-    except OSError:
-        sender.close()
-        return None
-    return sender

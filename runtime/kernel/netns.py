@@ -40,10 +40,19 @@ class NetNS:
 
     :raises KernelError: ENOENT and the like from open(2); EINVAL: no network namespace.
     :raises SandboxGone: with ``expect``, when another namespace is at the path.
+
+    ``visit`` is called inside, in the same visit that opens :meth:`netlink`.
     """
 
-    def __init__(self, path: str, *, expect: NamespaceIdentity | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        expect: NamespaceIdentity | None = None,
+        visit: Callable[[], None] | None = None,
+    ) -> None:
         self.path = path
+        self._visit = visit
         self.fd = _open_namespace(path)
         self._netlink: Netlink | None = None
         if expect is not None:
@@ -75,8 +84,18 @@ class NetNS:
     def netlink(self) -> Netlink:
         """A route netlink of this namespace, usable from any thread; closed with it."""
         if self._netlink is None:
-            self._netlink = self.run(Netlink)
+            self._netlink = self.run(self._open_netlink)
         return self._netlink
+
+    def _open_netlink(self) -> Netlink:
+        netlink = Netlink()
+        try:
+            if self._visit is not None:
+                self._visit()
+        except BaseException:
+            netlink.close()
+            raise
+        return netlink
 
     def cookie(self) -> int:
         """The kernel's number of this namespace, never used twice while it runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -11,7 +12,8 @@ from ipaddress import ip_interface
 import pytest
 from kernel.namespaces import Namespace, NamespaceFactory, poll
 
-from cnm.runtime.kernel.announce import Announcer, packet_socket
+from cnm.runtime.kernel.announce import Announcer
+from cnm.runtime.kernel.interior import Interior
 from cnm.runtime.kernel.netns import NetNS
 
 pytestmark = pytest.mark.kernel
@@ -70,10 +72,16 @@ def capture(namespace: Namespace) -> Iterator[list[str]]:
         lines.extend(output.splitlines())
 
 
+def sender_of(inside: NetNS, interface: str) -> socket.socket | None:
+    with contextlib.closing(Interior(socket.socket.close)) as interior:
+        inside.run(interior.open)
+        return interior.take_sender(interface)
+
+
 def test_a_neighbour_hears_three_of_each(box: Namespace, neighbour: Namespace) -> None:
     announcer = Announcer()
     with capture(neighbour) as lines, NetNS(box.path) as inside:
-        sender = inside.run(lambda: packet_socket("eth0"))
+        sender = sender_of(inside, "eth0")
         announcer.announce(sender, MAC, ADDRESSES, count=3, interval_s=0.05)
     announcer.close()
     text = "\n".join(lines)
@@ -90,8 +98,8 @@ def test_a_neighbour_hears_three_of_each(box: Namespace, neighbour: Namespace) -
 def test_an_interface_that_goes_away_ends_it(box: Namespace, neighbour: Namespace) -> None:
     announcer = Announcer()
     with NetNS(box.path) as inside:
-        sender = inside.run(lambda: packet_socket("eth0"))
-        assert inside.run(lambda: packet_socket("absent")) is None
+        sender = sender_of(inside, "eth0")
+        assert sender_of(inside, "absent") is None
     announcer.announce(sender, MAC, ADDRESSES, count=100, interval_s=0.01)
     box.sh("link delete eth0")
     assert sender is not None
@@ -105,9 +113,9 @@ def test_closing_drops_what_is_due(box: Namespace, neighbour: Namespace) -> None
     announcer = Announcer()
     with NetNS(box.path) as inside:
         for _ in range(3):
-            sender = inside.run(lambda: packet_socket("eth0"))
+            sender = sender_of(inside, "eth0")
             announcer.announce(sender, MAC, ADDRESSES, count=1000, interval_s=60)
-        unused = inside.run(lambda: packet_socket("eth0"))
+        unused = sender_of(inside, "eth0")
         announcer.announce(unused, "", ADDRESSES)
     announcer.close()
     announcer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import socket
 import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -16,7 +17,7 @@ from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, I
 from scapy.layers.l2 import ARP, Ether
 
 from cnm.runtime.kernel import probeframes
-from cnm.runtime.kernel.announce import packet_socket
+from cnm.runtime.kernel.interior import Interior
 from cnm.runtime.kernel.probe import WireProber
 from cnm.types import IPAddress
 
@@ -88,8 +89,11 @@ def test_of_two_that_probe_at_once_at_most_one_goes_on(lan: Namespace) -> None:
 
 def say(lan: Namespace, frame: Any) -> None:
     """Put a frame on the wire from the printer's side."""
+    interior = Interior(socket.socket.close)
     with entered(lan):
-        sender = packet_socket("eth0")
+        interior.open()
+    sender = interior.take_sender("eth0")
+    interior.close()
     assert sender is not None
     with sender:
         sender.send(bytes(frame))

@@ -292,7 +292,7 @@ class FakeProvider:
     def created(self, folder: str) -> Collection[SandboxKey]:
         return [SandboxKey(key) for key in self.kernel.namespaces if key.startswith(f"{folder}/")]
 
-    def open(self, record: SandboxRecord) -> FakeSandbox:
+    def open(self, record: SandboxRecord, *, joining: bool = False) -> FakeSandbox:
         if self.kernel.namespaces.get(record.key) != record.identity.cookie:
             raise SandboxGone(f"the namespace of {record.name} is gone")
         return FakeSandbox(self.kernel, record)

@@ -69,10 +69,12 @@ class NameService(Protocol):
     :raises Unavailable: (``publish``, ``serve``) it cannot be started, or does not answer.
     """
 
-    def together(self) -> AbstractContextManager[None]:
-        """``publish``, ``withdraw`` and ``see`` within it wait once, at its end, and fail there.
+    def together(self) -> AbstractContextManager[Callable[[], None]]:
+        """``publish``, ``withdraw`` and ``see`` within it are said at its end, in one message.
 
-        Not to be nested, and short: others wait.
+        It gives what waits for their answer, which takes the resolver a millisecond: to be called
+        under the same locks, when there is nothing else to do; only then have they succeeded,
+        and what they raise is raised. Not to be nested, and short: others wait.
         """
 
     def publish(self, network_id: NetworkID, network_name: str, endpoint: NamedEndpoint) -> None:

@@ -24,6 +24,7 @@ from cnm.dns import control, insides
 from cnm.dns.control import HOST
 from cnm.dns.observed import Queries
 from cnm.dns.process import ANSWERS_WITHIN_S, Lost, Process
+from cnm.dns.said import Saying
 from cnm.dns.sockets import Sockets, open_sockets
 from cnm.errors import CNMError, NotFound, Unavailable
 from cnm.runtime.kernel import packets, resident
@@ -71,7 +72,7 @@ class Handover:
         self._looked = False  # for a process that an earlier daemon left
         self._host: Sockets | None = None
         self._watch: socket.socket | None = None
-        self._posted: list[Callable[[], object]] | None = None  # how to say it again
+        self._saying: Saying | None = None  # within together()
         self._has_died = False
         self._closing = threading.Event()
         self._gone: Callable[[SandboxID], None] = lambda _: None
@@ -106,17 +107,20 @@ class Handover:
     # names
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self) -> Iterator[Callable[[], None]]:
         """See :class:`cnm.discovery.NameService`, here and below."""
         with self._mutex:
-            self._posted = []
+            self._look()
+            saying = self._saying = Saying(self._process, self._lost)
             try:
-                yield
-            except BaseException:
-                with contextlib.suppress(CNMError):
-                    self._settle()
-                raise
-            self._settle()
+                yield partial(self._settle, saying)
+            finally:
+                self._saying = None
+                saying.send()
+
+    def _settle(self, saying: Saying) -> None:
+        with self._mutex:
+            saying.settle()
 
     def publish(self, network_id: NetworkID, network_name: str, endpoint: NamedEndpoint) -> None:
         with self._mutex:
@@ -317,25 +321,10 @@ class Handover:
             return None
 
     def _post(self, tell: Callable[..., object], request: str, /, **arguments: object) -> None:
-        """``tell`` it; within :meth:`together` with what else is posted."""
+        """``tell`` it; within :meth:`together` with what else is posted, without waiting."""
         say = partial(tell, request, **arguments)
-        if self._posted is None or self._process is None:
+        if self._saying is None or not self._saying.add(request, arguments, say):
             say()
-            return
-        self._process.post(request, **arguments)
-        self._posted.append(say)
-
-    def _settle(self) -> None:
-        """Ask. If one was refused, or the process lost, all is said again, one by one."""
-        posted, self._posted = self._posted or [], None
-        try:
-            done = self._process is not None and self._process.settle()
-        except Lost as error:
-            self._lost(error)
-            done = False
-        if not done:
-            for say in posted:
-                say()
 
     def _hand(self, sandbox_id: SandboxID) -> None:
         item = self._sandboxes[sandbox_id]

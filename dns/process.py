@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cnm.dns import control
@@ -27,6 +29,13 @@ class Lost(Exception):
     """The process has ended, or does not answer."""
 
 
+@dataclass(slots=True)
+class Post:
+    """What was asked and not answered yet. ``done``: whether it was; None: nobody knows yet."""
+
+    done: bool | None = None
+
+
 class Process:
     """One at a time asks it: the caller sees to that."""
 
@@ -36,8 +45,7 @@ class Process:
         self._place = place
         self._link = link
         self._patience_s = patience_s
-        self._posted: list[dict[str, object]] = []
-        self._all_done = True
+        self._posts: deque[Post] = deque()  # those whose answers have not come, oldest first
         link.settimeout(patience_s)
         peer = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         self.pid = _PEER.unpack(peer)[0]
@@ -71,39 +79,45 @@ class Process:
         """One question and its answer. :raises Lost: :raises CNMError: it refuses."""
         return self._ask(request, descriptors, arguments)[0]
 
-    def post(self, request: str, /, **arguments: object) -> None:
-        """To be asked with all else that is posted until :meth:`settle`, in one message."""
-        self._posted.append({"ask": request, **arguments})
-
-    def settle(self) -> bool:
-        """Ask what was posted; whether all of it was done. :raises Lost:"""
+    def post(self, requests: Sequence[Mapping[str, object]]) -> Post:
+        """Ask several in one message, and leave the answer to :meth:`wait`. :raises Lost:"""
         try:
-            self._ask_posted()
-        except (OSError, EOFError, ValueError) as error:
-            raise Lost(f"the resolver (process {self.pid}): {error}") from error
-        done, self._all_done = self._all_done, True
-        return done
+            packets.send(self._link, {"ask": control.TOGETHER, "of": list(requests)})
+        except (OSError, ValueError) as error:
+            raise self._lost(error) from error
+        self._posts.append(post := Post())
+        return post
 
-    def _ask_posted(self) -> None:
-        posted, self._posted = self._posted, []
-        if posted:
-            packets.send(self._link, {"ask": control.TOGETHER, "of": posted})
+    def wait(self, post: Post) -> bool:
+        """For an answer; whether all of it was done. :raises Lost:"""
+        try:
+            self._take_answers(post)
+        except (OSError, EOFError, ValueError) as error:
+            raise self._lost(error) from error
+        return bool(post.done)
+
+    def _take_answers(self, until: Post | None = None) -> None:
+        """In the order in which was asked: whoever waits takes those of others as well."""
+        while self._posts and (until is None or until.done is None):
             message, _ = packets.receive(self._link)
-            self._all_done &= "done" in message
+            self._posts.popleft().done = "done" in message
 
     def _ask(
         self, request: str, descriptors: Sequence[int], arguments: dict[str, object]
     ) -> tuple[Any, list[int]]:
         try:
-            self._ask_posted()
+            self._take_answers()
             packets.send(self._link, {"ask": request, **arguments}, descriptors)
             message, received = packets.receive(self._link)
         except (OSError, EOFError, ValueError) as error:
-            raise Lost(f"the resolver (process {self.pid}): {error}") from error
+            raise self._lost(error) from error
         if "done" not in message:
             packets.close_all(received)
             raise failure(message, "the resolver refused")
         return message["done"], received
+
+    def _lost(self, error: Exception) -> Lost:
+        return Lost(f"the resolver (process {self.pid}): {error}")
 
     def is_ours(self) -> bool:
         """Whether it speaks as we do. One that does not is to be replaced. :raises Lost:"""

@@ -23,8 +23,8 @@ class FakeNames:
     views: dict[SandboxID, SandboxView] = field(default_factory=dict)
     gone: Callable[[SandboxID], None] | None = None
 
-    def together(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def together(self) -> AbstractContextManager[Callable[[], None]]:
+        return nullcontext(lambda: None)
 
     def publish(self, network_id: NetworkID, network_name: str, endpoint: NamedEndpoint) -> None:
         self.step("publish")

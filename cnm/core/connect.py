@@ -210,11 +210,14 @@ class Connections:
             interface = self._claims.take(network, record, before, undo)
             endpoint = replace(endpoint, interface=interface)
             endpoint = self._join(driver, network, record, endpoint, sandbox, undo)
-            self._switch_gateway(record, endpoint, sandbox, undo)
-            moved = (
-                self._publishing.settle(record, record.publish, undo, endpoint) if publish else {}
-            )
-            self._naming.join(network, record, endpoint, sandbox, undo)
+            with self._naming.joining(network, record, endpoint, sandbox, undo):
+                self._place(endpoint, sandbox)
+                self._switch_gateway(record, endpoint, sandbox, undo)
+                moved = (
+                    self._publishing.settle(record, record.publish, undo, endpoint)
+                    if publish
+                    else {}
+                )
             endpoint = moved.pop(endpoint.id, endpoint)
             endpoint = replace(endpoint, phase=Phase.ACTIVE, revived=False)
             self._state.write(put=[*moved.values(), endpoint])
@@ -249,14 +252,17 @@ class Connections:
             endpoint = replace(endpoint, interface_name=join.interface_name)
             undo.push(sandbox.remove_interface, join.interface_name)  # after leave, as engines do
         undo.push(driver.leave, network.id, endpoint.id)
-        endpoint = replace(endpoint, interface=interface, join=join)
-        if join.placed:
-            sandbox.add_interface(join, interface)
-        elif join.source_name:
+        return replace(endpoint, interface=interface, join=join)
+
+    def _place(self, endpoint: Endpoint, sandbox: Sandbox) -> None:
+        """Configure its interface, which its driver has made, or which is to be moved in."""
+        join = endpoint.join
+        if join is None or not (join.placed or join.source_name):
+            return
+        if not join.placed:
             # a daemon that is killed here has to find the link where it was moved to
             self._state.write(put=[endpoint])
-            sandbox.add_interface(join, interface)
-        return endpoint
+        sandbox.add_interface(join, endpoint.interface)
 
     # default gateways
 
@@ -367,20 +373,20 @@ class Connections:
         routes_before: gateway.Routes,
     ) -> None:
         driver = self._registry.driver(network.driver)
-        self._naming.leave(teardown, network, record, endpoint)
-        with teardown.step():
-            self._publishing.revoke(endpoint)
-        with teardown.step():
-            _leave(driver, endpoint, record)
-        if endpoint.join is not None and not endpoint.join.placed:
+        with self._naming.leaving(teardown, network, record, endpoint):
             with teardown.step():
-                self._take_out(record, endpoint)
-        routes_after = self.routes(record.id)
-        if routes_after != routes_before and routes_after != (None, None):
+                self._publishing.revoke(endpoint)
             with teardown.step():
-                self._set_gateway(record, routes_after)
-        with teardown.step():
-            driver.delete_endpoint(network.id, endpoint.id)
+                _leave(driver, endpoint, record)
+            if endpoint.join is not None and not endpoint.join.placed:
+                with teardown.step():
+                    self._take_out(record, endpoint)
+            routes_after = self.routes(record.id)
+            if routes_after != routes_before and routes_after != (None, None):
+                with teardown.step():
+                    self._set_gateway(record, routes_after)
+            with teardown.step():
+                driver.delete_endpoint(network.id, endpoint.id)
 
     def _take_out(self, record: SandboxRecord, endpoint: Endpoint) -> None:
         try:
@@ -408,13 +414,13 @@ class Connections:
         """
         driver = self._registry.driver(network.driver)
         teardown = Teardown(f"container {record.name} left {network.name}")
-        self._naming.leave(teardown, network, record, endpoint)
-        with teardown.step():
-            self._publishing.revoke(endpoint)
-        with teardown.step():
-            _leave(driver, endpoint, record)
-        with teardown.step():
-            driver.delete_endpoint(network.id, endpoint.id)
+        with self._naming.leaving(teardown, network, record, endpoint):
+            with teardown.step():
+                self._publishing.revoke(endpoint)
+            with teardown.step():
+                _leave(driver, endpoint, record)
+            with teardown.step():
+                driver.delete_endpoint(network.id, endpoint.id)
         half_way = endpoint.phase in (Phase.CREATING, Phase.DELETING)
         if half_way and not endpoint.revived:
             with teardown.step():

@@ -6,8 +6,8 @@ a connect returns its names resolve, and when a disconnect returns they do not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from cnm import labels
 from cnm.containerapi import ContainerSettings
@@ -45,40 +45,53 @@ class Naming:
 
     # with connect and disconnect, whose locks are held
 
-    def join(
+    @contextmanager
+    def joining(
         self,
         network: Network,
         record: SandboxRecord,
         endpoint: Endpoint,
         sandbox: Sandbox,
         undo: Undo,
-    ) -> None:
+    ) -> Iterator[None]:
         """Publish a joining endpoint's names, and serve its sandbox.
+
+        The resolver is told before the block, which makes the endpoint reachable meanwhile, and is
+        waited for after it.
 
         :raises Unavailable: :raises KernelError: the undo takes all of it back.
         """
         served = self._service.serves(record.id)
-        with self._service.together() if served else nullcontext():
+        before, after = self.view(record.id), self.view(record.id, endpoint)
+        with self._service.together() as answered:
             if is_named(network):
                 self._service.publish(network.id, network.name, self.named(record, endpoint))
                 undo.push(self._service.withdraw, network.id, endpoint.id)
-            before, after = self.view(record.id), self.view(record.id, endpoint)
             if served and before != after:
                 self._service.see(record.id, after)
                 undo.push(self._service.see, record.id, before)
+        yield
+        answered()
         if not served and after.networks:
             self._service.serve(record, after, sandbox)
             undo.push(self._service.stop, record.id, sandbox)
 
-    def leave(
+    @contextmanager
+    def leaving(
         self, teardown: Teardown, network: Network, record: SandboxRecord, endpoint: Endpoint
-    ) -> None:
-        """Withdraw the names of an endpoint, which is not active any more."""
-        with teardown.step(), self._service.together():
+    ) -> Iterator[None]:
+        """Withdraw the names of an endpoint, which is not active any more; as ``joining``."""
+        answers: list[Callable[[], None]] = []
+        with teardown.step(), self._service.together() as answered:
+            answers.append(answered)
             if is_named(network):
                 with teardown.step():
                     self._service.withdraw(network.id, endpoint.id)
             self._service.see(record.id, self.view(record.id))
+        yield
+        for wait in answers:
+            with teardown.step():
+                wait()
 
     def readdressed(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
         """An active endpoint has another address or gateway. :raises Unavailable:"""

@@ -112,7 +112,8 @@ class Announcer:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
                 self._thread.start()
-            self._condition.notify()
+            if self._due[0][1] == self._serial:  # it has to wake up earlier than it thinks
+                self._condition.notify()
 
     def _run(self) -> None:
         while True:

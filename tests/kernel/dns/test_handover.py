@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from kernel.namespaces import Namespace, NamespaceFactory, poll
 
 from cnm.dns import control, insides
 from cnm.dns.process import Process
-from cnm.errors import KernelError
+from cnm.errors import CNMError, KernelError
 from cnm.runtime.sandbox import NamespaceSandboxes
 from cnm.types import EndpointID
 
@@ -158,13 +159,48 @@ def test_what_is_told_together(
 ) -> None:
     serve(daemon, provider, box)
     daemon.handover.see(box.id, view())
-    with daemon.handover.together():
+    with daemon.handover.together() as answered:
         daemon.handover.publish(BLUE, "blue", endpoint("db", "10.1.0.3"))
         meanwhile(daemon, box)
         daemon.handover.withdraw(BLUE, WEB.endpoint_id)
         daemon.handover.see(box.id, view(BLUE))
+    answered()
     assert box.dig("db", "web") == ["10.1.0.3"]
     assert daemon.handover.restore_network(names(endpoint("db", "10.1.0.3"))) == []
+
+
+def test_groups_are_waited_for_in_any_order_and_others_ask_meanwhile(
+    daemon: Daemon, provider: NamespaceSandboxes, box: Box
+) -> None:
+    serve(daemon, provider, box)
+    daemon.handover.see(box.id, view(BLUE))
+    waits = []
+    for number in range(3):
+        with daemon.handover.together() as answered:
+            daemon.handover.publish(BLUE, "blue", endpoint(f"db{number}", f"10.1.0.{number}"))
+        waits.append(answered)
+    assert daemon.handover.known() == ({BLUE}, [box.id])
+    with daemon.handover.together():
+        daemon.handover.publish(BLUE, "blue", endpoint("nobody-waits", "10.1.0.9"))
+    waits[2]()
+    waits[0]()
+    daemon.handover.withdraw(BLUE, endpoint("db0", "10.1.0.0").endpoint_id)
+    waits[1]()
+    assert box.dig("db0", "db1", "db2", "nobody-waits") == ["10.1.0.1", "10.1.0.2", "10.1.0.9"]
+
+
+def test_what_is_refused_is_raised_where_it_is_waited_for(
+    daemon: Daemon, provider: NamespaceSandboxes, box: Box
+) -> None:
+    serve(daemon, provider, box)
+    daemon.handover.see(box.id, view(BLUE))
+    unreadable = replace(endpoint("db", "10.1.0.3"), addresses=("nowhere",))  # type: ignore[arg-type]
+    with daemon.handover.together() as answered:
+        daemon.handover.publish(BLUE, "blue", endpoint("web2", "10.1.0.4"))
+        daemon.handover.publish(BLUE, "blue", unreadable)
+    with pytest.raises(CNMError, match="nowhere"):
+        answered()
+    assert box.dig("web2") == ["10.1.0.4"]
 
 
 def test_an_error_in_between_leaves_no_answer_behind(

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import freshnetns
 from forked import Forked
 from patience import ON_SECOND_KERNEL, patient
 
@@ -105,7 +106,7 @@ class LiveDaemon:
     def namespace(self, name: str = "") -> str:
         """A fresh network namespace, deleted at the end; its name is its own in the whole suite."""
         own = f"cnmt-{os.getpid()}-{next(_numbers)}{f'-{name}' if name else ''}"
-        run("ip", "netns", "add", own)
+        freshnetns.add(own)
         self._namespaces.append(own)
         return own
 

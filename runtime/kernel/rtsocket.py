@@ -37,11 +37,13 @@ _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12  # dumps honour the filters in their request
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_FLAGS = struct.Struct("=H")
+_FLAGS_AT = 6
 _ATTRIBUTE = struct.Struct("=HH")
 _SEQUENCE_MASK = 0xFFFFFFFF
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h: SO_RCVBUF would stop at net.core.rmem_max
 _RECEIVE_BYTES = 1 << 16  # the kernel fills dumps by 32 KiB at most
-_BUFFER_BYTES = 1 << 20  # room for the acknowledgements of a whole chunk
+_BUFFER_BYTES = 1 << 20  # room for the errors of a whole chunk
 _CHUNK_MESSAGES = 128  # sent at once; bounds what the two buffers must hold
 _DUMP_ATTEMPTS = 10
 _SILENCE_S = 20  # an acknowledgement lost for want of memory must not block for ever
@@ -121,18 +123,19 @@ class RouteSocket:
         raise KernelError(errno.EINTR, what, "the list kept changing while it was read")
 
     def _execute(self, requests: Sequence[Request]) -> list[KernelError]:
-        first = self._send([request.data for request in requests], requests[0].what)
+        """The kernel works in order and tells every error: the last one's answer ends it."""
+        last = len(requests) - 1
+        data = [*(_without_ack(request.data) for request in requests[:last]), requests[last].data]
+        first = self._send(data, requests[0].what)
         failures = []
-        waiting = len(requests)
         for kind, flags, number, body in self._receive(requests[0].what):
             position = (number - first) & _SEQUENCE_MASK
-            if kind != _NLMSG_ERROR or position >= len(requests):
+            if kind != _NLMSG_ERROR or position > last:
                 continue  # left from an exchange that was broken off
-            waiting -= 1
             (code,) = struct.unpack_from("=i", body)
             if code and -code not in requests[position].fine:
                 failures.append(_refusal(flags, body, requests[position].what))
-            if not waiting:
+            if position == last:
                 break
         return failures
 
@@ -187,6 +190,12 @@ class RouteSocket:
             except OSError as error:  # ENOBUFS: the kernel had to drop an answer
                 raise KernelError(error.errno or errno.EIO, what) from error
             yield from split_messages(data)
+
+
+def _without_ack(data: bytes) -> bytes:
+    """That all went well is not to be told: each answer is a call of the kernel's."""
+    (flags,) = _FLAGS.unpack_from(data, _FLAGS_AT)
+    return data[:_FLAGS_AT] + _FLAGS.pack(flags & ~NLM_F_ACK) + data[_FLAGS_AT + _FLAGS.size :]
 
 
 def _open() -> socket.socket:

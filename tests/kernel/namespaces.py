@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import freshnetns
 from patience import patient
 
 from cnm.types import NamespaceIdentity, SandboxID, SandboxKey, SandboxRecord, SandboxStatus
@@ -106,7 +107,7 @@ NamespaceFactory = Callable[[str], Namespace]
 def add_namespace(hint: str) -> Namespace:
     """A new one, with loopback up; its name is like no other."""
     made = Namespace(f"cnmt-{hint}-{os.getpid()}-{secrets.token_hex(3)}")
-    subprocess.run(["ip", "netns", "add", made.name], check=True)
+    freshnetns.add(made.name)
     made.sh("link set lo up")
     return made
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import freshnetns
 from patience import patient
 from peers.api import Api
 
@@ -188,7 +189,7 @@ class Dockerd:
         mounts = (" ".join(mount) + "\n" for mount in _cgroup_mounts())
         (self.folder / "cgroups").write_text("".join(mounts))
         (self.folder / "daemon.json").write_text("{}")
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        freshnetns.add(self.name)
         subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
         self._spawn()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import freshnetns
 from livedaemon import COMMAND_TIMEOUT_S, run
 
 from cnm.runtime.kernel.netns import NetNS
@@ -89,7 +90,7 @@ class Host:
         self._stack.close()
 
     def _namespace(self, name: str) -> str:
-        run("ip", "netns", "add", name)
+        freshnetns.add(name)
         self._stack.callback(run, "ip", "netns", "delete", name)
         return name
 

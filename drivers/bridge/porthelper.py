@@ -14,7 +14,7 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cnm.drivers.bridge import portholder, portprotocol
@@ -76,29 +76,52 @@ class PortHelper:
         :raises PortTaken: naming the holder. :raises InvalidParameter: not an address of the host.
         :raises Unavailable: the helper does not start.
         """
+        with self.holding(owner, wishes) as answer:
+            return answer()
+
+    @contextlib.contextmanager
+    def holding(self, owner: str, wishes: Sequence[Wanted]) -> Iterator[Callable[[], list[int]]]:
+        """As :meth:`hold`, while the block does something else until it needs the answer.
+
+        It must be short: others wait. If it raises before, nothing is held.
+        """
         if not wishes:
-            return []
-        documents = [wish.document() for wish in wishes]
+            yield lambda: []
+            return
+        request = {"ask": "hold", "owner": owner, "ports": [wish.document() for wish in wishes]}
         with self._mutex:
-            answer = self._ask("hold", owner=owner, ports=documents)
-            if "taken" in answer:
-                raise self._refusal(answer["taken"], answer["errno"], answer["owner"])
-            ports: list[int] = answer["ports"]
-            for wish, port in zip(wishes, ports, strict=True):
-                for address, target in wish.addresses:
-                    key = wish.protocol, address, port
-                    self._know((*key, owner, target))
-            return ports
+            before = set(self._by_owner.get(owner, ()))
+            ask = self._begin(request)
+            ports: list[int] | None = None
+
+            def answer() -> list[int]:
+                nonlocal ports
+                told = ask()
+                if "taken" in told:
+                    ports = []
+                    raise self._refusal(told["taken"], told["errno"], told["owner"])
+                ports = told["ports"]
+                self._know_all(owner, wishes, ports)
+                return ports
+
+            try:
+                yield answer
+            finally:
+                if ports is None:
+                    with contextlib.suppress(CNMError):
+                        answer()
+                    self._give_back(owner, set(self._by_owner.get(owner, ())) - before)
+
+    def _know_all(self, owner: str, wishes: Sequence[Wanted], ports: Sequence[int]) -> None:
+        for wish, port in zip(wishes, ports, strict=True):
+            for address, target in wish.addresses:
+                self._know((wish.protocol, address, port, owner, target))
 
     def release(self, owner: str, keys: Iterable[Key]) -> None:
         """Give ports back. What is not held by this owner is left."""
         with self._mutex:
             self._look()
-            mine = [key for key in keys if key in self._held and self._held[key][3] == owner]
-            for key in mine:
-                self._forget(key)
-            if mine:
-                self._ask("release", owner=owner, ports=mine)
+            self._give_back(owner, keys)
 
     def held_by(self, owner: str) -> list[Key]:
         """What one endpoint holds."""
@@ -138,25 +161,45 @@ class PortHelper:
 
     # all below with the mutex held
 
-    def _ask(self, request: str, /, **arguments: object) -> Any:
+    def _give_back(self, owner: str, keys: Iterable[Key]) -> None:
+        mine = [key for key in keys if key in self._held and self._held[key][3] == owner]
+        for key in mine:
+            self._forget(key)
+        if mine:
+            self._begin({"ask": "release", "owner": owner, "ports": mine})()
+
+    def _begin(self, request: packets.Message) -> Callable[[], Any]:
+        """Ask; what is returned waits for the answer. A helper that is lost is asked again."""
+        link = self._sent(request)
+
+        def answer() -> Any:
+            nonlocal link
+            for _ in range(_ATTEMPTS):
+                try:
+                    return _answer(link)
+                except _Lost as error:
+                    self._is_lost(error)
+                link = self._sent(request)
+            return _answer(link)
+
+        return answer
+
+    def _sent(self, request: packets.Message) -> socket.socket:
         for _ in range(_ATTEMPTS):
             try:
-                return self._ask_once(self._connected(), request, arguments)
+                link = self._connected()
+                _send(link, request)
             except _Lost as error:
-                log.warning("%s", error)
-                self._hang_up()
-        return self._ask_once(self._connected(), request, arguments)
+                self._is_lost(error)
+            else:
+                return link
+        link = self._connected()
+        _send(link, request)
+        return link
 
-    def _ask_once(self, link: socket.socket, request: str, arguments: Mapping[str, object]) -> Any:
-        try:
-            packets.send(link, {"ask": request, **arguments})
-            message, descriptors = packets.receive(link)
-            packets.close_all(descriptors)
-        except (OSError, EOFError, ValueError) as error:
-            raise _Lost(f"the port helper: {error}") from error
-        if "done" not in message:
-            raise failure(message, "the port helper refused")
-        return message["done"]
+    def _is_lost(self, error: _Lost) -> None:
+        log.warning("%s", error)
+        self._hang_up()
 
     def _look(self) -> None:
         """Learn what a helper holds that an earlier daemon left; none running is fine."""
@@ -184,7 +227,7 @@ class PortHelper:
         link.settimeout(_ANSWERS_WITHIN_S)
         first = not self._looked
         try:
-            if self._ask_once(link, "hello", {}) != portprotocol.greeting():
+            if _ask(link, "hello") != portprotocol.greeting():
                 log.info("a port helper of another version is replaced")
                 if first:
                     self._learn(link)
@@ -203,7 +246,7 @@ class PortHelper:
 
     def _learn(self, link: socket.socket) -> None:
         """What the process says that it holds."""
-        for protocol, address, port, owner, target in self._ask_once(link, "holdings", {}):
+        for protocol, address, port, owner, target in _ask(link, "holdings"):
             self._know((protocol, address, port, owner, read_target(target)))
 
     def _know(self, holding: Holding) -> None:
@@ -222,7 +265,7 @@ class PortHelper:
         for key, (protocol, address, port, owner, target) in list(self._held.items()):
             wish = Wanted(protocol, ((address, target),), port, port).document()
             told = {"owner": owner, "ports": [wish]}
-            answer = self._ask_once(self._link, "hold", told)
+            answer = _ask(self._link, "hold", told)
             if "taken" in answer:
                 self._forget(key)
                 log.error("%s", self._refusal(key, answer["errno"], answer["owner"]))
@@ -272,6 +315,29 @@ class PortHelper:
                 log.error("the port helper: %s", error)
         self._closing.wait(_AGAIN_AFTER_S)
         return True
+
+
+def _ask(link: socket.socket, request: str, arguments: Mapping[str, object] | None = None) -> Any:
+    _send(link, {"ask": request, **(arguments or {})})
+    return _answer(link)
+
+
+def _send(link: socket.socket, request: packets.Message) -> None:
+    try:
+        packets.send(link, request)
+    except (OSError, ValueError) as error:
+        raise _Lost(f"the port helper: {error}") from error
+
+
+def _answer(link: socket.socket) -> Any:
+    try:
+        message, descriptors = packets.receive(link)
+    except (OSError, EOFError, ValueError) as error:
+        raise _Lost(f"the port helper: {error}") from error
+    packets.close_all(descriptors)
+    if "done" not in message:
+        raise failure(message, "the port helper refused")
+    return message["done"]
 
 
 def _answers_on(watch: socket.socket) -> bool:

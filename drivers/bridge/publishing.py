@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -162,7 +162,7 @@ class Publishing:
             endpoint_id, portmap.members(bindings, container)
         )
         self._pairs.set_hairpin(endpoint_id, on=True)
-        self._route_loopback(known, bindings)
+        self._route_loopback(known, (item.host_ip for item in bindings if item.host_port))
         # of a daemon killed before it could, and of ports that another program had meanwhile
         self._flows.begin(_without(bindings, before.bindings if before else ()), container)
         if lost is not None:
@@ -235,21 +235,24 @@ class Publishing:
     ) -> Published:
         wishes = portmap.settle(self._wishes(known, container, ports), had)
         with Undo() as undo:
-            numbers = self._hold(endpoint_id, container, wishes, had)
-            bindings = tuple(
-                dict.fromkeys(
-                    binding
-                    for wish, number in zip(wishes, numbers, strict=True)
-                    for binding in wish.bindings(number)
-                )
-            )
+            with self._holding(endpoint_id, container, wishes, had) as answer:
+                # Meanwhile, what needs no answer; nearly all ports are chosen by who asks.
+                if bool(wishes) != bool(had):
+                    undo.push(lambda: self._pairs.set_hairpin(endpoint_id, on=bool(had)))
+                    self._pairs.set_hairpin(endpoint_id, on=bool(wishes))
+                self._route_loopback(known, (host for wish in wishes for host in wish.addresses))
+                guessed = [wish.low for wish in wishes]
+                bindings = _bindings(wishes, guessed)
+                members = list(portmap.members(bindings, container))
+                numbers = answer()
+            if numbers != guessed:
+                bindings = _bindings(wishes, numbers)
+                members = list(portmap.members(bindings, container))
             new = _without(bindings, had)
             gone = _without(had, bindings)
             undo.push(lambda: self._helper.release(endpoint_id, _but(new, had)))
-            self._route_loopback(known, new)
             undo.push(self._ruleset.publish, endpoint_id, list(portmap.members(had, container)))
-            self._ruleset.publish(endpoint_id, portmap.members(bindings, container))
-            self._pairs.set_hairpin(endpoint_id, on=bool(bindings))
+            self._ruleset.publish(endpoint_id, members)
             self._flows.begin(new, container)
             self._flows.end(gone, container)
         found = Published(known.spec.id, container, bindings)
@@ -261,21 +264,27 @@ class Publishing:
             self._helper.release(endpoint_id, _but(gone, bindings))
         return found
 
-    def _hold(
+    @contextlib.contextmanager
+    def _holding(
         self,
         endpoint_id: EndpointID,
         container: Container,
         wishes: Sequence[portmap.Wish],
         had: Sequence[PortBinding],
-    ) -> list[int]:
+    ) -> Iterator[Callable[[], list[int]]]:
         """The port of each wish. The helper is not asked for what it holds like that already."""
         before, held = self._published.get(endpoint_id), dict[Key, int]()
         if before is not None and before.container == container:
             known = set(self._helper.held_by(endpoint_id))
             held = {key: port for key, port in portmap.leads(had) if key in known}
         new = [wish for wish in wishes if not portmap.is_held(wish, held)]
-        found = iter(self._helper.hold(endpoint_id, portmap.wanted(new, container)))
-        return [wish.low if portmap.is_held(wish, held) else next(found) for wish in wishes]
+        with self._helper.holding(endpoint_id, portmap.wanted(new, container)) as answer:
+
+            def numbers() -> list[int]:
+                found = iter(answer())
+                return [wish.low if portmap.is_held(wish, held) else next(found) for wish in wishes]
+
+            yield numbers
 
     def _hold_again(
         self,
@@ -302,13 +311,13 @@ class Publishing:
             self._ipv6 = portsockets.has_ipv6()
         return portmap.wishes(ports, known, container, ipv6=self._ipv6)
 
-    def _route_loopback(self, known: NetworkRecord, bindings: Iterable[PortBinding]) -> None:
+    def _route_loopback(self, known: NetworkRecord, reached: Iterable[IPAddress | None]) -> None:
         """Let the bridge carry what 127.0.0.1 sent; chain *loopback* keeps all others out.
 
         On a bridge of somebody else's it is put back when the network goes.
         """
-        reached = (item.host_ip for item in bindings if item.host_port and item.host_ip)
-        if not any(ip.version == 4 and (ip.is_unspecified or ip in _LOOPBACK) for ip in reached):
+        hosts = {host for host in dict.fromkeys(reached) if host is not None and host.version == 4}
+        if not any(host.is_unspecified or host in _LOOPBACK for host in hosts):
             return
         name = f"net/ipv4/conf/{known.bridge.name}/route_localnet"
         with self._localnet:
@@ -323,6 +332,14 @@ class Publishing:
             elif sysctl.read(name) != "1":
                 sysctl.write(name, "1")
             self._loopback_routed.add(known.spec.id)
+
+
+def _bindings(wishes: Sequence[portmap.Wish], numbers: Sequence[int]) -> tuple[PortBinding, ...]:
+    """What comes of wishes, each with its port."""
+    pairs = zip(wishes, numbers, strict=True)
+    return tuple(
+        dict.fromkeys(binding for wish, number in pairs for binding in wish.bindings(number))
+    )
 
 
 def _without(bindings: Iterable[PortBinding], others: Sequence[PortBinding]) -> list[PortBinding]:

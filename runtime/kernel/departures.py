@@ -9,7 +9,6 @@ A filter in the kernel lets nothing else through: an attach alone makes eight ot
 
 from __future__ import annotations
 
-import ctypes
 import select
 import socket
 import struct
@@ -17,30 +16,29 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cnm.runtime.kernel import bpf
 from cnm.runtime.kernel.rtsocket import split_messages
 
 _RTMGRP_LINK = 1  # linux/rtnetlink.h
 _RTM_DELLINK = 17
 _LINK = struct.Struct("=BxHi")  # ifinfomsg up to its index: family, device type
-_TYPE_AT, _FAMILY_AT = 4, 16  # bytes into the message
+_FAMILY_AT = 16  # bytes into the message
 _RECEIVE_BYTES = 1 << 16
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-_SO_RCVBUFFORCE = 33
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 _BUFFER_BYTES = 1 << 20
 
-# linux/filter.h: code, jump if true, jump if false, value
-_INSTRUCTION = struct.Struct("=HBBI")
-_LOAD_HALF, _LOAD_BYTE, _JUMP_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
-_WHOLE = 0xFFFFFFFF
-# the filter reads in network order what the kernel wrote in the machine's
-_DELLINK_READ = int.from_bytes(struct.pack("=H", _RTM_DELLINK), "big")
 _FILTER = (
-    (_LOAD_HALF, 0, 0, _TYPE_AT),
-    (_JUMP_EQUAL, 0, 3, _DELLINK_READ),
-    (_LOAD_BYTE, 0, 0, _FAMILY_AT),
-    (_JUMP_EQUAL, 0, 1, socket.AF_UNSPEC),  # of a bridge: said of a port that leaves it and stays
-    (_RETURN, 0, 0, _WHOLE),
-    (_RETURN, 0, 0, 0),
+    (bpf.LOAD_HALF, 0, 0, bpf.TYPE_AT),
+    (bpf.JUMP_EQUAL, 0, 3, bpf.read_type(_RTM_DELLINK)),
+    (bpf.LOAD_BYTE, 0, 0, _FAMILY_AT),
+    (
+        bpf.JUMP_EQUAL,
+        0,
+        1,
+        socket.AF_UNSPEC,
+    ),  # of a bridge: said of a port that stays
+    (bpf.RETURN, 0, 0, bpf.WHOLE),
+    (bpf.RETURN, 0, 0, 0),
 )
 
 
@@ -102,9 +100,7 @@ def _listen() -> socket.socket:
     events = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
     )
-    program = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*step) for step in _FILTER))
-    head = struct.pack("@HP", len(_FILTER), ctypes.addressof(program))  # sock_fprog
-    events.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, head)
+    bpf.attach(events, _FILTER)
     events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
     events.bind((0, _RTMGRP_LINK))
     return events

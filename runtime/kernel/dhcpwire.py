@@ -17,26 +17,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from cnm.errors import KernelError
+from cnm.runtime.kernel import bpf
 from cnm.runtime.kernel.announce import BROADCAST, checksum
 from cnm.runtime.kernel.netlink import Netlink
-from cnm.runtime.kernel.probeframes import Instruction, attach_filter
 
 _ETH_P_ALL, _ETH_P_IP = 3, 0x0800
 _UDP = 17
 _IPV4_BYTES, _UDP_BYTES, _ETHERNET_BYTES = 20, 8, 14
 _FRAME_BYTES = 4096
-
-# linux/filter.h
-_LD_HALF, _LD_BYTE, _LD_HALF_X, _LDX_HEADER, _JEQ, _JSET, _RET = (
-    0x28,
-    0x30,
-    0x48,
-    0xB1,
-    0x15,
-    0x45,
-    6,
-)
-_VLAN_TAG = 0xFFFFF000 + 48  # SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +130,22 @@ def _bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-def _filter(port: int) -> list[Instruction]:
+def _filter(port: int) -> list[bpf.Instruction]:
     """UDP over IPv4 to a port, whole and without a VLAN tag (a tagged one is for another link)."""
     return [
-        (_LD_BYTE, 0, 0, _VLAN_TAG),
-        (_JEQ, 0, 10, 0),
-        (_LD_HALF, 0, 0, 12),
-        (_JEQ, 0, 8, _ETH_P_IP),
-        (_LD_BYTE, 0, 0, _ETHERNET_BYTES + 9),
-        (_JEQ, 0, 6, _UDP),
-        (_LD_HALF, 0, 0, _ETHERNET_BYTES + 6),
-        (_JSET, 4, 0, 0x3FFF),  # more fragments, or not the first
-        (_LDX_HEADER, 0, 0, _ETHERNET_BYTES),
-        (_LD_HALF_X, 0, 0, _ETHERNET_BYTES + 2),
-        (_JEQ, 0, 1, port),
-        (_RET, 0, 0, 0xFFFF),
-        (_RET, 0, 0, 0),
+        (bpf.LOAD_BYTE, 0, 0, bpf.VLAN_TAG),
+        (bpf.JUMP_EQUAL, 0, 10, 0),
+        (bpf.LOAD_HALF, 0, 0, 12),
+        (bpf.JUMP_EQUAL, 0, 8, _ETH_P_IP),
+        (bpf.LOAD_BYTE, 0, 0, _ETHERNET_BYTES + 9),
+        (bpf.JUMP_EQUAL, 0, 6, _UDP),
+        (bpf.LOAD_HALF, 0, 0, _ETHERNET_BYTES + 6),
+        (bpf.JUMP_SET, 4, 0, 0x3FFF),  # more fragments, or not the first
+        (bpf.LOAD_X_HEADER, 0, 0, _ETHERNET_BYTES),
+        (bpf.LOAD_HALF_X, 0, 0, _ETHERNET_BYTES + 2),
+        (bpf.JUMP_EQUAL, 0, 1, port),
+        (bpf.RETURN, 0, 0, 0xFFFF),
+        (bpf.RETURN, 0, 0, 0),
     ]
 
 
@@ -165,7 +153,7 @@ def _open(link: str, port: int) -> socket.socket:
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     with contextlib.ExitStack() as failed:
         failed.callback(opened.close)
-        attach_filter(opened, _filter(port))  # before the bind, which opens it to packets
+        bpf.attach(opened, _filter(port))  # before the bind, which opens it to packets
         opened.bind((link, _ETH_P_ALL))
         opened.setblocking(False)
         failed.pop_all()

@@ -21,9 +21,8 @@ from dataclasses import replace
 
 from cnm.errors import KernelError
 from cnm.hostapi import HostRoute
-from cnm.runtime.kernel import decode
+from cnm.runtime.kernel import bpf, decode
 from cnm.runtime.kernel.netlink import Netlink, Route
-from cnm.runtime.kernel.probeframes import attach_filter
 from cnm.runtime.kernel.rtsocket import attributes, split_messages
 from cnm.types import IPAddress, IPNetwork
 
@@ -40,23 +39,21 @@ _BUFFER_BYTES = 1 << 20
 # One attach has ten notifications. Taken one by one, beside it, they took a millisecond of the
 # interpreter that it needs itself; who asks for the routes takes those that wait anyway.
 _GATHER_S = 0.02
-# linux/filter.h. Twelve of the 26 messages of an attach and a detach stay with the kernel: of a
+# Twelve of the 26 messages of an attach and a detach stay with the kernel: of a
 # bridge's ports, and routes that are none (to an address of the host's own, multicast).
-_LOAD_HALF, _LOAD_BYTE, _JUMP_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
-_WHOLE = 0xFFFFFFFF
-_TYPE_AT, _FAMILY_AT, _ROUTE_TYPE_AT = 4, 16, 23  # bytes into the message: ifinfomsg, rtmsg
+_FAMILY_AT, _ROUTE_TYPE_AT = 16, 23  # bytes into the message: ifinfomsg, rtmsg
 _UNICAST = 1
 _FILTER = (
-    (_LOAD_HALF, 0, 0, _TYPE_AT),
-    (_JUMP_EQUAL, 4, 0, socket.htons(_NEWLINK)),  # read in network order
-    (_JUMP_EQUAL, 3, 0, socket.htons(_DELLINK)),
-    (_LOAD_BYTE, 0, 0, _ROUTE_TYPE_AT),
-    (_JUMP_EQUAL, 3, 0, _UNICAST),
-    (_RETURN, 0, 0, 0),
-    (_LOAD_BYTE, 0, 0, _FAMILY_AT),
-    (_JUMP_EQUAL, 0, 1, socket.AF_UNSPEC),  # of a bridge: DELLINK is said of a port that stays
-    (_RETURN, 0, 0, _WHOLE),
-    (_RETURN, 0, 0, 0),
+    (bpf.LOAD_HALF, 0, 0, bpf.TYPE_AT),
+    (bpf.JUMP_EQUAL, 4, 0, bpf.read_type(_NEWLINK)),
+    (bpf.JUMP_EQUAL, 3, 0, bpf.read_type(_DELLINK)),
+    (bpf.LOAD_BYTE, 0, 0, _ROUTE_TYPE_AT),
+    (bpf.JUMP_EQUAL, 3, 0, _UNICAST),
+    (bpf.RETURN, 0, 0, 0),
+    (bpf.LOAD_BYTE, 0, 0, _FAMILY_AT),
+    (bpf.JUMP_EQUAL, 0, 1, socket.AF_UNSPEC),  # of a bridge: DELLINK is said of a port that stays
+    (bpf.RETURN, 0, 0, bpf.WHOLE),
+    (bpf.RETURN, 0, 0, 0),
 )
 _RETRY_S = 1.0  # when the table could not be read, for want of a descriptor or memory
 
@@ -229,7 +226,7 @@ def _listen() -> socket.socket:
     events = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
     )
-    attach_filter(events, _FILTER)
+    bpf.attach(events, _FILTER)
     events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
     events.setblocking(False)
     events.bind((0, _GROUPS))

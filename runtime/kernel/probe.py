@@ -33,10 +33,10 @@ from collections.abc import Callable, Collection, Mapping
 
 from cnm.errors import KernelError
 from cnm.hostapi import Taken, Wires
-from cnm.runtime.kernel import probeframes
+from cnm.runtime.kernel import bpf, probeframes
 from cnm.runtime.kernel.announce import ALL_NODES_MAC, ETH_P_ARP, ETH_P_IPV6
 from cnm.runtime.kernel.netlink import Netlink
-from cnm.runtime.kernel.probeframes import MOST, attach_filter, claim_of, probe_for
+from cnm.runtime.kernel.probeframes import MOST, claim_of, probe_for
 from cnm.runtime.kernel.readable import is_readable
 from cnm.types import IPAddress
 
@@ -150,7 +150,7 @@ class WireProber:
         program = probeframes.said_of(addresses[:MOST])
         try:
             if key in self._listeners:
-                attach_filter(self._listeners[key].socket, program)
+                bpf.attach(self._listeners[key].socket, program)
                 return
             listener = _Listener(link, _FAMILIES[version], program)
         except (OSError, KernelError) as error:
@@ -207,9 +207,7 @@ class WireProber:
 class _Listener:
     """A socket on a link, and the link as it was then. :raises OSError: it is gone."""
 
-    def __init__(
-        self, link: str, protocol: int, program: Collection[probeframes.Instruction]
-    ) -> None:
+    def __init__(self, link: str, protocol: int, program: Collection[bpf.Instruction]) -> None:
         self.link = link
         self._index = socket.if_nametoindex(link)
         self._failed = False
@@ -271,14 +269,12 @@ def _hear(
             found.setdefault(claim.address, claim.mac)
 
 
-def _listening(
-    link: str, protocol: int, program: Collection[probeframes.Instruction]
-) -> socket.socket:
+def _listening(link: str, protocol: int, program: Collection[bpf.Instruction]) -> socket.socket:
     """A packet socket that hears what the filter lets through, from its first packet on."""
     opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     with contextlib.ExitStack() as failed:
         failed.callback(opened.close)
-        attach_filter(opened, program)  # before the bind, which opens it to packets
+        bpf.attach(opened, program)  # before the bind, which opens it to packets
         opened.bind((link, protocol))
         opened.setblocking(False)
         index = socket.if_nametoindex(link)

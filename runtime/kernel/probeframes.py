@@ -8,13 +8,12 @@ concerns an address that was asked for.
 
 from __future__ import annotations
 
-import ctypes
-import socket
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from cnm.runtime.kernel import bpf
 from cnm.runtime.kernel.announce import (
     BROADCAST,
     ETH_P_ARP,
@@ -36,14 +35,8 @@ _NEXT_HEADER, _ICMP = _IPV6 + 6, _IPV6 + 40
 _TARGET = _ICMP + 8
 _TARGET_LOW = _TARGET + 12  # its last four bytes
 
-# linux/filter.h, linux/bpf_common.h
-_LD_WORD, _LD_HALF, _LD_BYTE, _JEQ, _RET = 0x20, 0x28, 0x30, 0x15, 0x06
-_VLAN_TAG = 0xFFFFF000 + 48  # SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT
 _WHOLE = 0xFFFF
-_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 MOST = 1900  # addresses in one filter: the kernel takes 4096 instructions, we need two for each
-
-Instruction = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,49 +96,41 @@ def _neighbour_claim(frame: bytes) -> Claim | None:
 # what the kernel lets through
 
 
-def everything() -> list[Instruction]:
+def everything() -> list[bpf.Instruction]:
     """ARP and neighbour discovery, without a VLAN tag: a tagged frame is for another link."""
     return [
-        (_LD_BYTE, 0, 0, _VLAN_TAG),
-        (_JEQ, 0, 9, 0),
-        (_LD_HALF, 0, 0, _TYPE),
-        (_JEQ, 6, 0, ETH_P_ARP),
-        (_JEQ, 0, 6, ETH_P_IPV6),
-        (_LD_BYTE, 0, 0, _NEXT_HEADER),
-        (_JEQ, 0, 4, ICMPV6),
-        (_LD_BYTE, 0, 0, _ICMP),
-        (_JEQ, 1, 0, SOLICITATION),
-        (_JEQ, 0, 1, ADVERTISEMENT),
-        (_RET, 0, 0, _WHOLE),
-        (_RET, 0, 0, 0),
+        (bpf.LOAD_BYTE, 0, 0, bpf.VLAN_TAG),
+        (bpf.JUMP_EQUAL, 0, 9, 0),
+        (bpf.LOAD_HALF, 0, 0, _TYPE),
+        (bpf.JUMP_EQUAL, 6, 0, ETH_P_ARP),
+        (bpf.JUMP_EQUAL, 0, 6, ETH_P_IPV6),
+        (bpf.LOAD_BYTE, 0, 0, _NEXT_HEADER),
+        (bpf.JUMP_EQUAL, 0, 4, ICMPV6),
+        (bpf.LOAD_BYTE, 0, 0, _ICMP),
+        (bpf.JUMP_EQUAL, 1, 0, SOLICITATION),
+        (bpf.JUMP_EQUAL, 0, 1, ADVERTISEMENT),
+        (bpf.RETURN, 0, 0, _WHOLE),
+        (bpf.RETURN, 0, 0, 0),
     ]
 
 
-def said_of(addresses: Collection[IPAddress]) -> list[Instruction]:
+def said_of(addresses: Collection[IPAddress]) -> list[bpf.Instruction]:
     """Frames whose sender says that he has one of these addresses, all of one family.
 
     Of an IPv6 address the last four bytes are compared; :func:`claim_of` has the rest.
     """
     if all(isinstance(address, IPv4Address) for address in addresses):
-        found: list[Instruction] = [(_LD_WORD, 0, 0, _SENDER_IP)]
+        found: list[bpf.Instruction] = [(bpf.LOAD_WORD, 0, 0, _SENDER_IP)]
     else:
         found = [
-            (_LD_BYTE, 0, 0, _NEXT_HEADER),
-            (_JEQ, 1, 0, ICMPV6),
-            (_RET, 0, 0, 0),
-            (_LD_BYTE, 0, 0, _ICMP),
-            (_JEQ, 1, 0, ADVERTISEMENT),
-            (_RET, 0, 0, 0),
-            (_LD_WORD, 0, 0, _TARGET_LOW),
+            (bpf.LOAD_BYTE, 0, 0, _NEXT_HEADER),
+            (bpf.JUMP_EQUAL, 1, 0, ICMPV6),
+            (bpf.RETURN, 0, 0, 0),
+            (bpf.LOAD_BYTE, 0, 0, _ICMP),
+            (bpf.JUMP_EQUAL, 1, 0, ADVERTISEMENT),
+            (bpf.RETURN, 0, 0, 0),
+            (bpf.LOAD_WORD, 0, 0, _TARGET_LOW),
         ]
     for address in addresses:
-        found += [(_JEQ, 0, 1, int(address) & 0xFFFFFFFF), (_RET, 0, 0, _WHOLE)]
-    return [*found, (_RET, 0, 0, 0)]
-
-
-def attach_filter(listener: socket.socket, program: Collection[Instruction]) -> None:
-    """Have the kernel run a filter on a socket, in the place of the one before (socket(7))."""
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    described = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+        found += [(bpf.JUMP_EQUAL, 0, 1, int(address) & 0xFFFFFFFF), (bpf.RETURN, 0, 0, _WHOLE)]
+    return [*found, (bpf.RETURN, 0, 0, 0)]

@@ -64,8 +64,8 @@ class Machine:
 
         return {
             *lines("namespace", tag, "ip", "netns", "list"),
-            *lines("link", "cnm", "ip", "-o", "-d", "link", "show"),
-            *lines("rule", "cnm", "nft", "list", "ruleset"),
+            *lines("link", "cnm", "ip", "-o", "link", "show"),
+            *lines("rule", "cnm", "nft", "--stateless", "list", "ruleset"),
             *lines("mount", tag, "cat", "/proc/self/mounts"),
             *lines("process", f"{tag}-", "ps", "-eo", "pid,args"),
             *lines("sysctl", "=", "sysctl", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"),

@@ -185,7 +185,9 @@ def remove_pin(lab: Lab) -> None:
 
 
 def kill_host(lab: Lab) -> None:
-    os.kill(lab["r1"].pid, signal.SIGKILL)
+    pid = lab["r1"].pid
+    os.kill(pid, signal.SIGKILL)
+    poll(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cnm.netlab.features import Features
 
 NEEDS, BOTH, VM = "needs", "both_kernels", "vm"
 _WEIGHTS = (
-    *(("tests/lab/", 35), ("tests/protocol/", 15), ("tests/torture/", 20), ("killed_at_each", 12)),
+    *(("tests/lab/", 35), ("tests/protocol/", 15), ("tests/torture/", 20), ("killed_at_each", 6)),
     *(("vlan_trunk", 8), ("netem", 6), ("/drivers/", 3), ("", 1)),
 )
 _NAMED = re.compile(rf"\bmark\.(?:{NEEDS}|{BOTH}|{VM})\b".encode())

@@ -1,13 +1,15 @@
 """SIGKILL at every kernel step of the calls of macvlan's and ipvlan's driver, on either kernel.
 
 ``test_lan_killed`` does it to a daemon, whose start takes a minute on the second kernel. Here the
-process that is killed is a fork of the test's, which has all modules already: so every step of
-ipvlan's is affordable there. The next driver knows nothing but what the store would tell it.
+process that is killed is a fork of the test's, which has all modules already. There every third
+step is taken in ``make test``, from one that is chosen by chance (``SEED=…`` repeats it), and every
+one in ``make torture``. The next driver knows nothing but what the store would tell it.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ import pytest
 from kernel.drivers.lab import Host, Place, PlaceFactory, interface, new_id
 from kernel.drivers.wire import PARENT, lan, wired
 from patience import patient
+from torture.killing import chosen_seed
 from torture.stepkiller import StepKiller
 
 from cnm.types import EndpointID, EndpointState, NetworkSpec
@@ -48,6 +51,7 @@ class Stage:
     sandbox: Place
     driver_name: str
     spec: NetworkSpec
+    steps: range
 
     def __post_init__(self) -> None:
         self.endpoint_id = EndpointID(new_id())
@@ -117,34 +121,50 @@ def _work(ready: Callable[[], Any], call: Callable[[Any], None], writing: int, g
 
 
 @pytest.fixture
-def stage(kind: str, host: Host, make_place: PlaceFactory) -> Stage:
+def stage(
+    kind: str,
+    stride: int,
+    host: Host,
+    make_place: PlaceFactory,
+    record_property: Callable[[str, object], None],
+) -> Stage:
     wired(host, make_place())
     driver, options = KINDS[kind]
+    seed = chosen_seed()
+    steps = range(1 + random.Random(seed).randrange(stride), STEPS_MAX, stride)
+    record_property(f"SEED={seed}", f"steps {steps.start}, {steps.start + stride}, …")
     parent = options.get("parent", PARENT)
     rest = {key: value for key, value in options.items() if key != "parent"}
-    return Stage(host, make_place(), driver, lan(parent=parent, options=rest))
+    return Stage(host, make_place(), driver, lan(parent=parent, options=rest), steps)
 
 
 def _each_step(
     stage: Stage, ready: Callable[[], Any], call: Callable[[Any], None]
 ) -> Iterator[int]:
     """After each kill, until the call gets through; the caller looks and brings all back."""
-    for when in range(1, STEPS_MAX):
+    for when in stage.steps:
         if not stage.killed(ready, call, when):
-            assert when > 2
+            assert when > stage.steps.start
             return
         yield when
     raise AssertionError(f"more than {STEPS_MAX} steps")
 
 
-def marked(name: str) -> Any:
-    marks = [pytest.mark.needs(*NEEDS[name])] if name in NEEDS else []
-    if "vlan" in NEEDS.get(name, ()):
-        marks.append(pytest.mark.slow)  # minutes of the second kernel: make torture
-    return pytest.param(name, marks=marks)
+def marked(name: str) -> Iterator[Any]:
+    needs = NEEDS.get(name)
+    if needs is None:
+        yield pytest.param(name, 1, id=name)
+        return
+    # minutes of the second kernel
+    marks = [pytest.mark.needs(*needs), pytest.mark.slow]
+    yield pytest.param(name, 1, id=f"{name}, every step", marks=marks)
+    if "vlan" not in needs:
+        yield pytest.param(name, 3, id=name, marks=pytest.mark.needs(*needs))
 
 
-KINDS_MARKED = pytest.mark.parametrize("kind", [marked(name) for name in KINDS])
+KINDS_MARKED = pytest.mark.parametrize(
+    ("kind", "stride"), [param for name in KINDS for param in marked(name)]
+)
 
 
 @KINDS_MARKED

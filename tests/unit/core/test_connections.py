@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cnm import labels
+from cnm.core.state import State
 from cnm.errors import CNMError, Conflict, Forbidden, InvalidParameter, KernelError, NotFound
 from cnm.types import EndpointRequest, IpamConfig, NetworkRequest, Phase, SandboxStatus
 
@@ -247,6 +248,32 @@ def test_connecting_a_stopped_container_keeps_the_wish(joined: Any) -> None:
     assert "10.1.0.7" in joined.leased()
     joined.core.connections.disconnect("blue", "c1")
     assert "10.1.0.7" not in joined.leased()
+
+
+@pytest.mark.parametrize("leaves", ["it is disconnected", "it has ended"])
+def test_an_address_that_was_just_given_back_is_another_ones(
+    joined: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    """The record of who had it is written a moment later."""
+    given = connect(joined, "blue").interface.address.ip
+    joined.adopt("c2", 12)
+    write, got = State.write, []
+
+    def meanwhile(self: State, **what: Any) -> None:
+        if str(given) not in joined.leased():
+            monkeypatch.undo()
+            got.append(connect(joined, "blue", "c2", ipv4=given))
+        write(self, **what)
+
+    monkeypatch.setattr(State, "write", meanwhile)
+    if leaves == "it has ended":
+        del joined.kernel.namespaces["/run/netns/c1"]
+        joined.core.reconciler.sweep()
+    else:
+        joined.core.connections.disconnect("blue", "c1")
+    assert got[0].interface.address.ip == given
+    assert str(given) in joined.leased()
+    assert joined.core.sandboxes.find("c2").status is SandboxStatus.RUNNING
 
 
 @pytest.mark.parametrize("step", range(1, 4))

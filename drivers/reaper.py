@@ -12,10 +12,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Protocol
 
 from cnm.errors import KernelError
+from cnm.handoff import Handoff
 
 
 class LinkDeleter(Protocol):
@@ -67,7 +68,7 @@ class Reaper:
     def __init__(self, deleters: Sequence[LinkDeleter], watch: Watch) -> None:
         self._watch = watch
         self._deleters = deleters
-        self._waiting: SimpleQueue[_Ticket | None] = SimpleQueue()  # None: the end of a thread
+        self._waiting: Handoff[_Ticket | None] = Handoff()  # None: the end of a thread
         self._threads = [
             threading.Thread(target=self._work, args=(deleter,), name="reaper", daemon=True)
             for deleter in deleters

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from cnm.handoff import Handoff
+
 T = TypeVar("T")
 
 THREADS_MAX = 40  # as many verbs as are under way at once; more wait
@@ -27,7 +29,7 @@ class Workers:
 
     def __init__(self, most: int = THREADS_MAX) -> None:
         self._most = most
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: Handoff[Callable[[], None]] = Handoff()
         self._lock = threading.Lock()  # of the two numbers
         self._threads = 0
         self._free = 0  # threads that wait for a call, less those that one is queued for

@@ -29,6 +29,7 @@ from cnm.undo import Teardown, Undo
 log = logging.getLogger(__name__)
 
 _ROOT = Path("/proc/sys")
+_LONGEST = 4096  # the kernel gives no more at once
 
 IP_FORWARD = "net/ipv4/ip_forward"
 IPV6_FORWARD = "net/ipv6/conf/all/forwarding"
@@ -44,8 +45,12 @@ def read(name: str, namespace: NetNS | None = None) -> str:
     if namespace is not None:
         return namespace.run(lambda: read(name))
     try:
-        with open(f"{_ROOT}/{name}") as file:  # pathlib interns each part of each path
-            return file.read().strip()
+        # Python's files ask five more times; and pathlib interns each part of each path
+        file = os.open(f"{_ROOT}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(file, _LONGEST).decode().strip()
+        finally:
+            os.close(file)
     except OSError as error:
         raise KernelError(error.errno or errno.EIO, f"sysctl {name}") from error
 
@@ -57,8 +62,11 @@ def write(name: str, value: str, namespace: NetNS | None = None) -> None:
         return
     log.debug("kernel: sysctl %s = %s", name, value)
     try:
-        with open(f"{_ROOT}/{name}", "w") as file:
-            file.write(value)
+        file = os.open(f"{_ROOT}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(file, value.encode())
+        finally:
+            os.close(file)
     except OSError as error:
         raise KernelError(error.errno or errno.EIO, f"sysctl {name} = {value}") from error
 

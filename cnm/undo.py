@@ -84,6 +84,11 @@ class Teardown:
         except Exception as error:
             self._failures.append(error)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether something has, so far."""
+        return bool(self._failures)
+
     def finish(self) -> None:
         """:raises TeardownError: with all that failed, if anything did."""
         if self._failures:

@@ -336,7 +336,8 @@ class Handover:
         try:
             self._tell(request, id=id, view=view)
         except NotFound:
-            self._hand(id)
+            if id in self._sandboxes:  # it may have vanished since this was said
+                self._hand(id)
 
     def _hand_all(self, process: Process) -> None:
         """To one that knows nothing. :raises Lost:"""

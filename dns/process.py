@@ -155,7 +155,9 @@ class Process:
         return link
 
     def end(self) -> None:
-        """Kill it, if it has not ended yet, and wait until it has."""
+        """Kill it, if it has not ended yet, and wait until it has. Closed: somebody has done so."""
+        if self._pidfd < 0:
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         is_readable(self._pidfd, _ENDS_WITHIN_S)

@@ -169,8 +169,10 @@ class NamespaceSandbox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._interior.close()
-        self._namespace.close()
+        try:
+            self._interior.close()
+        finally:
+            self._namespace.close()
 
     def run(self, fn: Callable[[], T]) -> T:
         """Call ``fn`` inside."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from cnm import ipamapi
@@ -30,7 +30,6 @@ from cnm.types import (
     IPInterface,
     IPNetwork,
     Network,
-    PoolID,
 )
 from cnm.undo import Teardown, Undo
 
@@ -47,9 +46,6 @@ class Addressing:
         self._registry = registry
         self._locks = locks
         self._host_routes = host_routes
-        # What an IPAM driver of others was given back: the endpoint that had it is written after
-        # that, so another one may be given it meanwhile. Ours keeps leases: it gives none twice.
-        self._given_back: set[tuple[PoolID, IPAddress]] = set()
 
     def _held(self, network: Network) -> contextlib.AbstractContextManager[None]:
         if isinstance(self._registry.ipam(network.ipam_driver), ipamapi.Leasing):
@@ -189,7 +185,6 @@ class Addressing:
         for interface in held:
             ipam.release_address(pool.pool_id, interface.ip)
         ipam.release_pool(pool.pool_id)
-        self._given_back = {key for key in self._given_back if key[0] != pool.pool_id}
 
     def check_wire(self, network: Network, wire: Wire | None) -> None:
         """:raises InvalidParameter: addresses are to be leased, and there is nobody to ask."""
@@ -263,7 +258,7 @@ class Addressing:
             if found.ip.is_unspecified:
                 return None  # the null IPAM: this endpoint needs no address
             _refuse_elsewhere(ipam, pool, found)
-            self._refuse_held(ipam, network, pool, found)
+            self._refuse_held(ipam, network, found)
             undo.push(ipam.release_address, pool.pool_id, found.ip)
             return found
         family = f"IPv{pools[0].pool.version}"
@@ -272,14 +267,8 @@ class Addressing:
             f"{network.name} ({network.id})"
         )
 
-    def _refuse_held(
-        self, ipam: IpamDriver, network: Network, pool: IpamPool, found: IPInterface
-    ) -> None:
+    def _refuse_held(self, ipam: IpamDriver, network: Network, found: IPInterface) -> None:
         """:raises CNMError: what a driver of others gives is in use; it stays with its holder."""
-        key = pool.pool_id, found.ip
-        if isinstance(ipam, ipamapi.LeaseAudit) or key in self._given_back:
-            self._given_back.discard(key)
-            return
         holder = self._holder(network, found.ip)
         if holder:
             raise CNMError(f"IPAM driver {ipam.name} gave {found.ip} twice{holder}")
@@ -299,10 +288,18 @@ class Addressing:
                     return f": {wanted} is auxiliary address {name} of network {network.name}"
         return ""
 
-    def release_addresses(self, network: Network, interface: EndpointInterface) -> None:
+    def release_addresses(
+        self,
+        network: Network,
+        interface: EndpointInterface,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         """Give an endpoint's addresses back.
 
-        :raises TeardownError: with all that failed.
+        ``then`` writes that it has them no more: before anybody else can be given them, or he would
+        be refused what another one seems to have, or lose it to a second release.
+
+        :raises TeardownError: with all that failed; ``then`` was not called.
         """
         ipam = self._registry.ipam(network.ipam_driver)
         teardown = Teardown(f"release addresses on network {network.name}")
@@ -312,9 +309,9 @@ class Addressing:
                     if address is not None and address.ip in pool.pool:
                         with teardown.step():
                             ipam.release_address(pool.pool_id, address.ip)
-                            if not isinstance(ipam, ipamapi.LeaseAudit):
-                                self._given_back.add((pool.pool_id, address.ip))
-        teardown.finish()
+            teardown.finish()
+            if then is not None:
+                then()
 
     def decline(self, network: Network, address: IPAddress) -> bool:
         """Tell the server that leased an address that somebody has it; False: there is none."""

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from cnm.core.addressing import Addressing
@@ -95,9 +95,14 @@ class Claims:
             mac=kept.mac or found.mac,
         )
 
-    def release(self, network: Network, interface: EndpointInterface) -> None:
-        """Give addresses back. :raises TeardownError: with all that failed."""
-        self._addressing.release_addresses(network, interface)
+    def release(
+        self,
+        network: Network,
+        interface: EndpointInterface,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Give addresses back; see ``Addressing.release_addresses``."""
+        self._addressing.release_addresses(network, interface, then)
 
     def routed(self, network: Network, interface: EndpointInterface, join: JoinInfo) -> JoinInfo:
         """With the gateway and routes of a leased address, unless the network has its own."""

@@ -334,13 +334,27 @@ class Connections:
         teardown = Teardown(f"disconnect {record.name} from {network.name}")
         if not wish:
             self._unlink(teardown, network, record, endpoint, routes_before)
-        with teardown.step():
-            self._claims.release(network, endpoint.interface)
-        teardown.finish()
+        self._let_go(teardown, network, endpoint)
         if not wish and not last:
             self.move_ports(record)
-        self._state.write(remove=[endpoint])
         self._wires.changed(network)
+
+    def _let_go(self, teardown: Teardown, network: Network, endpoint: Endpoint) -> None:
+        """Give its addresses back; its record goes too, or stays without them, if more is to do.
+
+        :raises TeardownError: with all that failed so far.
+        """
+
+        def written() -> None:
+            if teardown.has_failed:
+                bare = replace(endpoint.interface, address=None, address_ipv6=None)
+                self._state.write(put=[replace(endpoint, interface=bare)])
+            else:
+                self._state.write(remove=[endpoint])
+
+        with teardown.step():
+            self._claims.release(network, endpoint.interface, written)
+        teardown.finish()
 
     def move_ports(self, record: SandboxRecord) -> None:
         """Have a sandbox's ports where its default route is now; as for locks see ``settle_ports``.
@@ -423,10 +437,7 @@ class Connections:
                 driver.delete_endpoint(network.id, endpoint.id)
         half_way = endpoint.phase in (Phase.CREATING, Phase.DELETING)
         if half_way and not endpoint.revived:
-            with teardown.step():
-                self._claims.release(network, endpoint.interface)
-            teardown.finish()
-            self._state.write(remove=[endpoint])
+            self._let_go(teardown, network, endpoint)
             return
         request = endpoint.request
         static = EndpointInterface(
@@ -438,9 +449,6 @@ class Connections:
             None if request.ipv4 else endpoint.interface.address,
             None if request.ipv6 else endpoint.interface.address_ipv6,
         )
-        with teardown.step():
-            self._claims.release(network, dynamic)
-        teardown.finish()
         parked = replace(
             endpoint,
             phase=Phase.RESERVED,
@@ -450,7 +458,14 @@ class Connections:
             revived=False,
             ports=(),
         )
-        self._state.write(put=[parked])
+
+        def written() -> None:
+            left = replace(endpoint, interface=static)
+            self._state.write(put=[left if teardown.has_failed else parked])
+
+        with teardown.step():
+            self._claims.release(network, dynamic, written)
+        teardown.finish()
         self._wires.changed(network)
 
     def tell_left(self, network: Network, record: SandboxRecord) -> None:

@@ -88,10 +88,12 @@ class Naming:
                 with teardown.step():
                     self._service.withdraw(network.id, endpoint.id)
             self._service.see(record.id, self.view(record.id))
-        yield
-        for wait in answers:
-            with teardown.step():
-                wait()
+        try:
+            yield
+        finally:
+            for wait in answers:
+                with teardown.step():
+                    wait()
 
     def readdressed(self, network: Network, record: SandboxRecord, endpoint: Endpoint) -> None:
         """An active endpoint has another address or gateway. :raises Unavailable:"""

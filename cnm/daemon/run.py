@@ -100,6 +100,7 @@ class Daemon:
         from cnm.daemon.server import Server
         from cnm.engine.app import build_app
         from cnm.engine.info import DaemonInfo
+        from cnm.engine.workers import Workers
 
         drivers = [name for name, _ in parts.core.registry.drivers()]
 
@@ -115,23 +116,24 @@ class Daemon:
                 remapped=bool(settings.userns_remap),
             )
 
-        app = build_app(parts.core, describe, self._stopping)
-        server = Server(
-            app, ready=self._ready, reload=self._reload, stop=lambda: self._stop(parts.core)
-        )
-        parts.watch_routes()
-        parts.heed_drivers()
-        gc.collect()
-        gc.freeze()  # what is here now stays: no later collection looks at it again
-        with (
-            sockets.listening(self._settings.hosts) as listeners,
-            self._metrics(parts.core),
-            self._plugins(parts.core),
-            contextlib.closing(parts.watch_rules()),
-            self._sweeping(parts.core),
-        ):
-            self._take_up(parts.core)  # once we listen: see cnm/daemon/pending.py
-            server.serve_on(listeners)
+        with contextlib.closing(Workers()) as workers:
+            app = build_app(parts.core, describe, self._stopping, workers)
+            server = Server(
+                app, ready=self._ready, reload=self._reload, stop=lambda: self._stop(parts.core)
+            )
+            parts.watch_routes()
+            parts.heed_drivers()
+            gc.collect()
+            gc.freeze()  # what is here now stays: no later collection looks at it again
+            with (
+                sockets.listening(self._settings.hosts) as listeners,
+                self._metrics(parts.core),
+                self._plugins(parts.core),
+                contextlib.closing(parts.watch_rules()),
+                self._sweeping(parts.core),
+            ):
+                self._take_up(parts.core)  # once we listen: see cnm/daemon/pending.py
+                server.serve_on(listeners)
         log.info("cnm daemon stopped; containers, networks and their traffic live on")
 
     def _take_up(self, core: Core) -> None:

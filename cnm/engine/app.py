@@ -28,6 +28,7 @@ from cnm.engine import (
 from cnm.engine.frame import Frame
 from cnm.engine.info import DaemonInfo
 from cnm.engine.shortcut import Shortcut
+from cnm.engine.workers import Workers
 
 _ABOUT = (
     "The Docker Engine API of networks, containers and images (with and without a /v1.NN prefix),"
@@ -35,11 +36,13 @@ _ABOUT = (
 )
 
 
-def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.Event) -> FastAPI:
+def build_app(
+    core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.Event, workers: Workers
+) -> FastAPI:
     """The Engine API over a core.
 
     ``daemon`` tells what the daemon is; it is asked on every ``/info``. Setting
-    ``stopping`` ends what streams.
+    ``stopping`` ends what streams. ``workers`` run the verbs.
     """
     app = FastAPI(
         title="cnm",
@@ -68,7 +71,7 @@ def build_app(core: Core, daemon: Callable[[], DaemonInfo], stopping: threading.
         docs.routes(app),
         system.absent(),
     )
-    app.add_middleware(Shortcut, routers=routers)
+    app.add_middleware(Shortcut, routers=routers, workers=workers)
     app.add_middleware(Frame)
     answers.install(app)
     for router in routers:

@@ -67,10 +67,10 @@ _Route = tuple[re.Pattern[str], frozenset[str], _Verb | None]
 class Shortcut:
     """A middleware before FastAPI's own: serves what is simple, hands on the rest."""
 
-    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], workers: Workers) -> None:
         self._app = app
         self._routes = list(_routes(routers))
-        self._workers = Workers()
+        self._workers = workers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         verb, parts = self._find(scope) if scope["type"] == "http" else (None, {})
@@ -79,7 +79,7 @@ class Shortcut:
             return
         request = Request(scope, receive)
         try:
-            text = await request.body()
+            text = await request.body() if verb.body_type is not None else b""
             response = await self._workers.run(partial(verb, request, parts, text))
         except (CNMError, TeardownError, HTTPException, RequestValidationError) as error:
             response = answers.to(request, error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,24 +19,28 @@ from cnm.handoff import Handoff
 T = TypeVar("T")
 
 THREADS_MAX = 40  # as many verbs as are under way at once; more wait
+CLOSES_WITHIN_S = 10.0
 _IDLE_S = 10.0  # then a thread ends
 
 
 class Workers:
     """Threads that are started when all are busy, and end when there is nothing to do.
 
-    Used from one event loop. They are daemons: a verb that hangs does not keep the process.
+    Used from one event loop. A verb that hangs does not keep the process: they are daemons.
     """
 
     def __init__(self, most: int = THREADS_MAX) -> None:
         self._most = most
-        self._calls: Handoff[Callable[[], None]] = Handoff()
-        self._lock = threading.Lock()  # of the two numbers
-        self._threads = 0
+        self._calls: Handoff[Callable[[], None] | None] = Handoff()  # None: the end of a thread
+        self._lock = threading.Lock()  # of the two below
+        self._threads: set[threading.Thread] = set()
         self._free = 0  # threads that wait for a call, less those that one is queued for
 
     async def run(self, call: Callable[[], T]) -> T:
-        """What ``call`` returns or raises, in a thread; if this is cancelled it goes on."""
+        """What ``call`` returns or raises, in a thread; if this is cancelled it goes on.
+
+        :raises RuntimeError: no thread can be had, not even one; nothing was called.
+        """
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[T] = loop.create_future()
 
@@ -47,18 +52,41 @@ class Workers:
             else:
                 _tell(loop, _succeed, ended, result)
 
-        self._calls.put(work)
         self._claim_thread()
+        self._calls.put(work)
         return await ended
+
+    def close(self, patience_s: float = CLOSES_WITHIN_S) -> None:
+        """End the threads; verbs that are under way are waited for, so long in all.
+
+        A verb that fails now still undoes what it did, with all that it needs for it.
+        """
+        with self._lock:
+            threads = list(self._threads)
+        for _ in threads:
+            self._calls.put(None)
+        deadline = time.monotonic() + patience_s
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0))
 
     def _claim_thread(self) -> None:
         with self._lock:
             self._free -= 1
-            if self._free >= 0 or self._threads == self._most:
+            if self._free >= 0 or len(self._threads) == self._most:
                 return
-            self._threads += 1
+            thread = threading.Thread(target=self._serve, name="verb", daemon=True)
+            self._threads.add(thread)
             self._free += 1
-        threading.Thread(target=self._serve, name="verb", daemon=True).start()
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                self._threads.discard(thread)
+                self._free -= 1
+                if self._threads:
+                    return  # it waits for one of those that there are
+                self._free += 1
+            raise
 
     def _serve(self) -> None:
         while True:
@@ -69,7 +97,9 @@ class Workers:
                     if self._free <= 0:  # a call is queued for this thread just now
                         continue
                     self._free -= 1
-                    self._threads -= 1
+                    self._threads.discard(threading.current_thread())
+                return
+            if work is None:
                 return
             work()
             del work  # what it holds is not kept while nothing is to do

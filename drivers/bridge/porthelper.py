@@ -90,27 +90,27 @@ class PortHelper:
             return
         request = {"ask": "hold", "owner": owner, "ports": [wish.document() for wish in wishes]}
         with self._mutex:
-            before = set(self._by_owner.get(owner, ()))
             ask = self._begin(request)
-            ports: list[int] | None = None
+            before = set(self._by_owner.get(owner, ()))
+            awaited = True
 
             def answer() -> list[int]:
-                nonlocal ports
+                nonlocal awaited
+                awaited = False
                 told = ask()
                 if "taken" in told:
-                    ports = []
                     raise self._refusal(told["taken"], told["errno"], told["owner"])
-                ports = told["ports"]
+                ports: list[int] = told["ports"]
                 self._know_all(owner, wishes, ports)
                 return ports
 
             try:
                 yield answer
             finally:
-                if ports is None:
+                if awaited:
                     with contextlib.suppress(CNMError):
                         answer()
-                    self._give_back(owner, set(self._by_owner.get(owner, ())) - before)
+                        self._give_back(owner, set(self._by_owner.get(owner, ())) - before)
 
     def _know_all(self, owner: str, wishes: Sequence[Wanted], ports: Sequence[int]) -> None:
         for wish, port in zip(wishes, ports, strict=True):
@@ -174,13 +174,15 @@ class PortHelper:
 
         def answer() -> Any:
             nonlocal link
-            for _ in range(_ATTEMPTS):
+            for attempt in range(_ATTEMPTS + 1):
                 try:
                     return _answer(link)
                 except _Lost as error:
-                    self._is_lost(error)
+                    self._is_lost(error)  # or a late answer would be taken for the next one
+                    if attempt == _ATTEMPTS:
+                        raise
                 link = self._sent(request)
-            return _answer(link)
+            raise AssertionError("it has returned or raised")
 
         return answer
 
@@ -194,7 +196,11 @@ class PortHelper:
             else:
                 return link
         link = self._connected()
-        _send(link, request)
+        try:
+            _send(link, request)
+        except _Lost as error:
+            self._is_lost(error)
+            raise
         return link
 
     def _is_lost(self, error: _Lost) -> None:

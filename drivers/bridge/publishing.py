@@ -237,12 +237,11 @@ class Publishing:
         with Undo() as undo:
             with self._holding(endpoint_id, container, wishes, had) as answer:
                 # Meanwhile, what needs no answer; nearly all ports are chosen by who asks.
-                if bool(wishes) != bool(had):
-                    undo.push(lambda: self._pairs.set_hairpin(endpoint_id, on=bool(had)))
-                    self._pairs.set_hairpin(endpoint_id, on=bool(wishes))
-                self._route_loopback(known, (host for wish in wishes for host in wish.addresses))
                 guessed = [wish.low for wish in wishes]
                 bindings = _bindings(wishes, guessed)
+                if bool(bindings) != bool(had):
+                    undo.push(lambda: self._pairs.set_hairpin(endpoint_id, on=bool(had)))
+                    self._pairs.set_hairpin(endpoint_id, on=bool(bindings))
                 members = list(portmap.members(bindings, container))
                 numbers = answer()
             if numbers != guessed:
@@ -251,6 +250,7 @@ class Publishing:
             new = _without(bindings, had)
             gone = _without(had, bindings)
             undo.push(lambda: self._helper.release(endpoint_id, _but(new, had)))
+            self._route_loopback(known, (item.host_ip for item in new if item.host_port))
             undo.push(self._ruleset.publish, endpoint_id, list(portmap.members(had, container)))
             self._ruleset.publish(endpoint_id, members)
             self._flows.begin(new, container)

@@ -203,6 +203,37 @@ def test_what_is_refused_is_raised_where_it_is_waited_for(
     assert box.dig("web2") == ["10.1.0.4"]
 
 
+def test_the_process_ends_before_it_is_waited_for(
+    daemon: Daemon, provider: NamespaceSandboxes, box: Box
+) -> None:
+    """Of all who wait: the first one who notices takes it away."""
+    serve(daemon, provider, box)
+    waits = []
+    for number in range(2):
+        with daemon.handover.together() as answered:
+            daemon.handover.publish(BLUE, "blue", endpoint(f"db{number}", f"10.1.0.{number}"))
+            daemon.handover.see(box.id, view(BLUE))
+        waits.append(answered)
+    pid = daemon.pid
+    daemon.kill()
+    poll(lambda: daemon.mended, "word of it")
+    for answered in waits:
+        answered()
+    assert daemon.pid != pid
+    assert box.dig("db0", "db1") == ["10.1.0.0", "10.1.0.1"]
+
+
+def test_a_sandbox_that_vanishes_before_it_is_waited_for_is_no_error(
+    daemon: Daemon, provider: NamespaceSandboxes, box: Box
+) -> None:
+    serve(daemon, provider, box)
+    with daemon.handover.together() as answered:
+        daemon.handover.see(box.id, view(BLUE))
+        daemon.handover._process.ask("stop", id=box.id)  # type: ignore[union-attr]
+    daemon.handover._has_vanished(box.id)
+    answered()
+
+
 def test_an_error_in_between_leaves_no_answer_behind(
     daemon: Daemon, provider: NamespaceSandboxes, box: Box
 ) -> None:

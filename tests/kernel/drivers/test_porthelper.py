@@ -16,7 +16,7 @@ from kernel.namespaces import Namespace, poll
 from cnm.drivers.bridge import portprotocol
 from cnm.drivers.bridge.porthelper import PortHelper
 from cnm.drivers.bridge.portprotocol import Key, Wanted
-from cnm.errors import PortTaken
+from cnm.errors import CNMError, PortTaken
 from cnm.runtime.kernel import resident
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("host_ns")]
@@ -98,3 +98,17 @@ def test_a_helper_that_dies_meanwhile_has_an_heir_that_is_asked_again(
     assert pid_of(tmp_path) != pid
     assert sorted(helper.held_by("web")) == [key(5005), key(5006)]
     assert (is_free(5005), is_free(5006)) == (False, False)
+
+
+def test_what_the_helper_refuses_is_told_at_once_and_once(
+    helper: PortHelper, tmp_path: Path
+) -> None:
+    """Its answer was read: to wait for it again would take ten seconds, and end the helper."""
+    helper.hold("web", [tcp(5005)])
+    pid = pid_of(tmp_path)
+    for _ in range(2):
+        with pytest.raises(CNMError):
+            helper.hold("web", [Wanted("none", ((ANY, None),), 5006, 5006)])
+        assert helper.hold("web", [tcp(5007)]) == [5007]
+    assert pid_of(tmp_path) == pid
+    assert sorted(helper.held_by("web")) == [key(5005), key(5007)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import ipaddress
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +11,15 @@ import pytest
 
 from cnm import labels
 from cnm.core.state import State
-from cnm.errors import CNMError, Conflict, Forbidden, InvalidParameter, KernelError, NotFound
+from cnm.errors import (
+    CNMError,
+    Conflict,
+    Forbidden,
+    InvalidParameter,
+    KernelError,
+    NotFound,
+    TeardownError,
+)
 from cnm.types import EndpointRequest, IpamConfig, NetworkRequest, Phase, SandboxStatus
 
 net = ipaddress.ip_network
@@ -254,26 +263,57 @@ def test_connecting_a_stopped_container_keeps_the_wish(joined: Any) -> None:
 def test_an_address_that_was_just_given_back_is_another_ones(
     joined: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
 ) -> None:
-    """The record of who had it is written a moment later."""
+    """Whoever asks while it is written that it is free waits for that, and is not refused."""
     given = connect(joined, "blue").interface.address.ip
     joined.adopt("c2", 12)
     write, got = State.write, []
 
-    def meanwhile(self: State, **what: Any) -> None:
-        if str(given) not in joined.leased():
-            monkeypatch.undo()
-            got.append(connect(joined, "blue", "c2", ipv4=given))
-        write(self, **what)
+    with ThreadPoolExecutor(1) as other:
 
-    monkeypatch.setattr(State, "write", meanwhile)
+        def meanwhile(self: State, **what: Any) -> None:
+            if str(given) not in joined.leased():
+                monkeypatch.undo()
+                got.append(other.submit(connect, joined, "blue", "c2", ipv4=given))
+                concurrent.futures.wait(got, 0.2)
+            write(self, **what)
+
+        monkeypatch.setattr(State, "write", meanwhile)
+        if leaves == "it has ended":
+            del joined.kernel.namespaces["/run/netns/c1"]
+            joined.core.reconciler.sweep()
+        else:
+            joined.core.connections.disconnect("blue", "c1")
+        assert got[0].result(10).interface.address.ip == given
+    assert str(given) in joined.leased()
+
+
+@pytest.mark.parametrize("leaves", ["it is disconnected", "it has ended"])
+def test_an_address_is_given_back_once_even_if_the_rest_has_to_be_done_again(
+    joined: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    """Or the second time it would be taken from whoever has it by then."""
+    given = connect(joined, "blue").interface.address.ip
+    joined.adopt("c2", 12)
+    joined.adopt("c3", 13)
+    driver = joined.core.registry.driver("bridge")
+
+    def refused(*_: object) -> None:
+        raise KernelError(16, "the link")
+
+    monkeypatch.setattr(driver, "leave", refused)
     if leaves == "it has ended":
         del joined.kernel.namespaces["/run/netns/c1"]
         joined.core.reconciler.sweep()
     else:
-        joined.core.connections.disconnect("blue", "c1")
-    assert got[0].interface.address.ip == given
+        with pytest.raises(TeardownError, match="the link"):
+            joined.core.connections.disconnect("blue", "c1")
+    second = connect(joined, "blue", "c2", ipv4=given)
+    monkeypatch.undo()
+    joined.core.reconciler.sweep()
     assert str(given) in joined.leased()
-    assert joined.core.sandboxes.find("c2").status is SandboxStatus.RUNNING
+    with pytest.raises(Forbidden, match=f"{given} belongs to container c2"):
+        connect(joined, "blue", "c3", ipv4=given)
+    assert second.interface.address.ip == given
 
 
 @pytest.mark.parametrize("step", range(1, 4))

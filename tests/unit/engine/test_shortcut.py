@@ -18,6 +18,7 @@ from cnm.engine import answers
 from cnm.engine.answers import Json
 from cnm.engine.shortcut import Shortcut
 from cnm.engine.wire import Wire
+from cnm.engine.workers import Workers
 from cnm.errors import Conflict, TeardownError
 
 Answer = tuple[int, dict[bytes, bytes], bytes]
@@ -79,7 +80,7 @@ def app_of(router: APIRouter, *, short: bool) -> FastAPI:
     app = FastAPI(strict_content_type=False, redirect_slashes=False)
     answers.install(app)
     if short:
-        app.add_middleware(Shortcut, routers=[router])
+        app.add_middleware(Shortcut, routers=[router], workers=Workers())
     app.include_router(router)
     return app
 
@@ -154,7 +155,7 @@ def test_what_is_simple_is_not_handed_on_and_the_rest_is() -> None:
     async def fastapi(scope: Scope, receive: Receive, send: Send) -> None:
         await Response("handed on")(scope, receive, send)
 
-    short = Shortcut(fastapi, [routes()])
+    short = Shortcut(fastapi, [routes()], Workers())
     for line in ("POST /things/create", "POST /things/a/refuse", "DELETE /things/a/b"):
         assert ask(short, line)[2] != b"handed on"
     for line in ("GET /things/x", "PUT /things/x", "PATCH /things/create", "GET /nothing"):
@@ -168,9 +169,29 @@ def test_an_error_that_nobody_foresaw_is_passed_on_for_the_frame_to_tell() -> No
     def broken() -> Response:
         raise RuntimeError("never foreseen")
 
-    short = Shortcut(FastAPI(), [router])
+    short = Shortcut(FastAPI(), [router], Workers())
     with pytest.raises(RuntimeError, match="never foreseen"):
         ask(short, "POST /broken")
+
+
+def test_a_body_that_nobody_wants_is_not_read(both: tuple[FastAPI, FastAPI]) -> None:
+    """Else a client could fill the memory with it, or be waited for."""
+
+    async def receive() -> Message:
+        raise AssertionError("it is read")
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    for app in both:
+        answered: list[Message] = []
+        scope = {**ANYTHING, "method": "DELETE", "path": "/things/a", "raw_path": b"/things/a"}
+        asyncio.run(serve(app, {**scope, "query_string": b"", "headers": []}, receive, send))
+        assert answered[0]["status"] == 204
+
+
+async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
 
 
 def test_a_client_that_left_before_its_body_had_come_starts_nothing() -> None:
@@ -189,7 +210,7 @@ def test_a_client_that_left_before_its_body_had_come_starts_nothing() -> None:
         raise AssertionError("nobody is there")
 
     scope = {**ANYTHING, "method": "POST", "path": "/begin", "query_string": b"", "headers": []}
-    short = Shortcut(FastAPI(), [router])
+    short = Shortcut(FastAPI(), [router], Workers())
     try:
         asyncio.run(short(scope, receive, send))
     except ClientDisconnect:

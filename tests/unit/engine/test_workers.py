@@ -129,3 +129,57 @@ def test_a_call_whose_caller_was_cancelled_goes_on_and_harms_nobody() -> None:
         assert await pool.run(lambda: over.wait(10))
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_thread_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, others: int) -> None:
+    """Then those that there are do it; and if there is none, it is told, and nothing is done."""
+    done: list[str] = []
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        pool, go = Workers(), threading.Event()
+        busy = [asyncio.create_task(pool.run(partial(go.wait, 10))) for _ in range(others)]
+        await asyncio.sleep(0.05)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refused)
+            call = asyncio.create_task(pool.run(partial(done.append, "it")))
+            await asyncio.sleep(0.05)
+        assert done == []
+        go.set()
+        await asyncio.gather(*busy)
+        if others:
+            await call
+        else:
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await call
+        await pool.run(partial(done.append, "another"))
+        assert done == (["it", "another"] if others else ["another"])
+        pool.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_closed_it_waits_for_verbs_that_are_under_way_but_not_for_ever() -> None:
+    ended: list[str] = []
+
+    async def main() -> None:
+        pool, never = Workers(), threading.Event()
+        await pool.run(lambda: None)
+
+        def short() -> None:
+            never.wait(0.1)
+            ended.append("soon")
+
+        soon = asyncio.create_task(pool.run(short))
+        hangs = asyncio.create_task(pool.run(partial(never.wait, 30)))
+        await asyncio.sleep(0.02)
+        pool.close(0.5)
+        assert ended == ["soon"]
+        assert len([item for item in pool._threads if item.is_alive()]) == 1
+        never.set()
+        await asyncio.gather(soon, hangs)
+
+    asyncio.run(asyncio.wait_for(main(), 30))

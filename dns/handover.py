@@ -370,6 +370,8 @@ class Handover:
         """The process, with all that it has to know. :raises Unavailable: :raises Lost:"""
         self._look()
         while self._process is None:
+            if self._closing.is_set():
+                raise Unavailable("the daemon stops: the resolver is the next one's")
             process = Process.start(self._place, self._patience_s)
             try:
                 self._meet(process)

@@ -305,7 +305,7 @@ def test_an_address_is_given_back_once_even_if_the_rest_has_to_be_done_again(
         del joined.kernel.namespaces["/run/netns/c1"]
         joined.core.reconciler.sweep()
     else:
-        with pytest.raises(TeardownError, match="the link"):
+        with pytest.raises(TeardownError, match="disconnect c1 from blue"):
             joined.core.connections.disconnect("blue", "c1")
     second = connect(joined, "blue", "c2", ipv4=given)
     monkeypatch.undo()

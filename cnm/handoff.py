@@ -36,15 +36,16 @@ class Handoff(Generic[T]):
         self._items: deque[T] = deque()  # only while nobody waits
         self._seats: list[_Seat[T]] = []
 
-    def put(self, item: T) -> None:
-        """To the thread that waited least, or to the next that comes."""
+    def put(self, item: T) -> bool:
+        """To the thread that waited least; False: none waits, the next that comes has it."""
         with self._lock:
             if not self._seats:
                 self._items.append(item)
-                return
+                return False
             seat = self._seats.pop()
             seat.item = item
         seat.told.release()
+        return True
 
     def get(self, timeout: float = -1) -> T:
         """:raises queue.Empty: nothing came within ``timeout`` seconds; -1: wait for ever."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from cnm.dns.process import Lost, Post, Process
@@ -45,8 +45,8 @@ class Saying:
         :raises Unavailable: :raises CNMError: as each of them alone would.
         """
         if not self._heard():
-            again, self._again = self._again, []
-            _all(again)
+            for say in self._again:
+                say()
 
     def _heard(self) -> bool:
         if not self._requests:
@@ -58,8 +58,3 @@ class Saying:
         except Lost as error:
             self._lost(error, self._process)
             return False
-
-
-def _all(calls: Sequence[Callable[[], object]]) -> None:
-    for call in calls:
-        call()

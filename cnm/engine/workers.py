@@ -32,9 +32,8 @@ class Workers:
     def __init__(self, most: int = THREADS_MAX) -> None:
         self._most = most
         self._calls: Handoff[Callable[[], None] | None] = Handoff()  # None: the end of a thread
-        self._lock = threading.Lock()  # of the two below
+        self._lock = threading.Lock()  # keeps a thread's end and a new call apart
         self._threads: set[threading.Thread] = set()
-        self._free = 0  # threads that wait for a call, less those that one is queued for
 
     async def run(self, call: Callable[[], T]) -> T:
         """What ``call`` returns or raises, in a thread; if this is cancelled it goes on.
@@ -52,8 +51,7 @@ class Workers:
             else:
                 _tell(loop, _succeed, ended, result)
 
-        self._claim_thread()
-        self._calls.put(work)
+        self._hand_over(work)
         return await ended
 
     def close(self, patience_s: float = CLOSES_WITHIN_S) -> None:
@@ -69,23 +67,20 @@ class Workers:
         for thread in threads:
             thread.join(max(deadline - time.monotonic(), 0))
 
-    def _claim_thread(self) -> None:
+    def _hand_over(self, work: Callable[[], None]) -> None:
         with self._lock:
-            self._free -= 1
-            if self._free >= 0 or len(self._threads) == self._most:
+            if self._calls.put(work) or len(self._threads) == self._most:
                 return
             thread = threading.Thread(target=self._serve, name="verb", daemon=True)
             self._threads.add(thread)
-            self._free += 1
         try:
             thread.start()
         except RuntimeError:
             with self._lock:
                 self._threads.discard(thread)
-                self._free -= 1
                 if self._threads:
-                    return  # it waits for one of those that there are
-                self._free += 1
+                    return  # one of those that there are will have it
+                self._calls.get_nowait()
             raise
 
     def _serve(self) -> None:
@@ -94,17 +89,14 @@ class Workers:
                 work = self._calls.get(timeout=_IDLE_S)
             except queue.Empty:
                 with self._lock:
-                    if self._free <= 0:  # a call is queued for this thread just now
+                    if self._calls.qsize():
                         continue
-                    self._free -= 1
                     self._threads.discard(threading.current_thread())
                 return
             if work is None:
                 return
             work()
             del work  # what it holds is not kept while nothing is to do
-            with self._lock:
-                self._free += 1
 
 
 def _tell(loop: asyncio.AbstractEventLoop, how: Callable[..., None], *what: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import signal
@@ -174,38 +175,35 @@ class PortHelper:
 
         def answer() -> Any:
             nonlocal link
-            for attempt in range(_ATTEMPTS + 1):
+            for attempt in itertools.count():
                 try:
                     return _answer(link)
                 except _Lost as error:
-                    self._is_lost(error)  # or a late answer would be taken for the next one
-                    if attempt == _ATTEMPTS:
-                        raise
+                    self._is_lost(error, attempt)
                 link = self._sent(request)
-            raise AssertionError("it has returned or raised")
 
         return answer
 
     def _sent(self, request: packets.Message) -> socket.socket:
-        for _ in range(_ATTEMPTS):
+        for attempt in itertools.count():
             try:
                 link = self._connected()
                 _send(link, request)
             except _Lost as error:
-                self._is_lost(error)
+                self._is_lost(error, attempt)
             else:
                 return link
-        link = self._connected()
-        try:
-            _send(link, request)
-        except _Lost as error:
-            self._is_lost(error)
-            raise
-        return link
+        raise AssertionError("counting has no end")
 
-    def _is_lost(self, error: _Lost) -> None:
+    def _is_lost(self, error: _Lost, attempt: int = 0) -> None:
+        """Hang up, or a late answer would be taken for the next one's.
+
+        :raises _Lost: it was the last attempt.
+        """
         log.warning("%s", error)
         self._hang_up()
+        if attempt == _ATTEMPTS:
+            raise error
 
     def _look(self) -> None:
         """Learn what a helper holds that an earlier daemon left; none running is fine."""

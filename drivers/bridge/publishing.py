@@ -316,7 +316,7 @@ class Publishing:
 
         On a bridge of somebody else's it is put back when the network goes.
         """
-        hosts = {host for host in dict.fromkeys(reached) if host is not None and host.version == 4}
+        hosts = (host for host in reached if host is not None and host.version == 4)
         if not any(host.is_unspecified or host in _LOOPBACK for host in hosts):
             return
         name = f"net/ipv4/conf/{known.bridge.name}/route_localnet"

@@ -31,12 +31,8 @@ _FILTER = (
     (bpf.LOAD_HALF, 0, 0, bpf.TYPE_AT),
     (bpf.JUMP_EQUAL, 0, 3, bpf.read_type(_RTM_DELLINK)),
     (bpf.LOAD_BYTE, 0, 0, _FAMILY_AT),
-    (
-        bpf.JUMP_EQUAL,
-        0,
-        1,
-        socket.AF_UNSPEC,
-    ),  # of a bridge: said of a port that stays
+    # of a bridge: said of a port that leaves it and stays
+    (bpf.JUMP_EQUAL, 0, 1, socket.AF_UNSPEC),
     (bpf.RETURN, 0, 0, bpf.WHOLE),
     (bpf.RETURN, 0, 0, 0),
 )

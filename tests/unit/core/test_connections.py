@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import ipaddress
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -259,9 +261,21 @@ def test_connecting_a_stopped_container_keeps_the_wish(joined: Any) -> None:
     assert "10.1.0.7" not in joined.leased()
 
 
-@pytest.mark.parametrize("leaves", ["it is disconnected", "it has ended"])
+def is_disconnected(world: Any) -> None:
+    world.core.connections.disconnect("blue", "c1")
+
+
+def has_ended(world: Any) -> None:
+    del world.kernel.namespaces["/run/netns/c1"]
+    world.core.reconciler.sweep()
+
+
+LEAVES = pytest.mark.parametrize("leave", [is_disconnected, has_ended])
+
+
+@LEAVES
 def test_an_address_that_was_just_given_back_is_another_ones(
-    joined: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
+    joined: Any, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Any], None]
 ) -> None:
     """Whoever asks while it is written that it is free waits for that, and is not refused."""
     given = connect(joined, "blue").interface.address.ip
@@ -278,18 +292,14 @@ def test_an_address_that_was_just_given_back_is_another_ones(
             write(self, **what)
 
         monkeypatch.setattr(State, "write", meanwhile)
-        if leaves == "it has ended":
-            del joined.kernel.namespaces["/run/netns/c1"]
-            joined.core.reconciler.sweep()
-        else:
-            joined.core.connections.disconnect("blue", "c1")
+        leave(joined)
         assert got[0].result(10).interface.address.ip == given
     assert str(given) in joined.leased()
 
 
-@pytest.mark.parametrize("leaves", ["it is disconnected", "it has ended"])
+@LEAVES
 def test_an_address_is_given_back_once_even_if_the_rest_has_to_be_done_again(
-    joined: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
+    joined: Any, monkeypatch: pytest.MonkeyPatch, leave: Callable[[Any], None]
 ) -> None:
     """Or the second time it would be taken from whoever has it by then."""
     given = connect(joined, "blue").interface.address.ip
@@ -301,12 +311,9 @@ def test_an_address_is_given_back_once_even_if_the_rest_has_to_be_done_again(
         raise KernelError(16, "the link")
 
     monkeypatch.setattr(driver, "leave", refused)
-    if leaves == "it has ended":
-        del joined.kernel.namespaces["/run/netns/c1"]
-        joined.core.reconciler.sweep()
-    else:
-        with pytest.raises(TeardownError, match="disconnect c1 from blue"):
-            joined.core.connections.disconnect("blue", "c1")
+    told = pytest.raises(TeardownError, match="disconnect c1 from blue")
+    with told if leave is is_disconnected else contextlib.nullcontext():
+        leave(joined)
     second = connect(joined, "blue", "c2", ipv4=given)
     monkeypatch.undo()
     joined.core.reconciler.sweep()
